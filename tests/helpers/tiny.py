@@ -1,0 +1,74 @@
+"""Small random models and tokenizers of real architectures, made in seconds, for tests."""
+
+from __future__ import annotations
+
+import os
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_CORPUS = [
+    'The quick brown fox jumps over the lazy dog. What is 12 + 30? The answer is 42.',
+    'user assistant system tool hello world how are you today I am fine thank you very much',
+    '你好,世界。今天天气怎么样?我很好,谢谢。请用中文回答问题。',
+    'def add(a, b):\n    return a + b\n\nprint(add(1, 2))\n',
+]
+
+
+def build_tokenizer(vocab_size: int = 600):
+    """A byte-level BPE tokenizer with ChatML specials and template; eos `<|im_end|>`, pad `<|endoftext|>`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ['<|endoftext|>', '<|im_start|>', '<|im_end|>']
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS * 4, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token='<|im_end|>',
+        pad_token='<|endoftext|>',
+        chat_template=CHATML,
+        model_max_length=4096,
+    )
+
+
+def build_model(vocab_size: int = 640, *, layers: int = 2, hidden: int = 64, seed: int = 0, **config):
+    """A random Qwen3 causal LM in float32."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    settings = dict(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return Qwen3ForCausalLM(Qwen3Config(**{**settings, **config}))
+
+
+def save_tiny(path: str | os.PathLike, **kwargs) -> str:
+    """Write a tiny random Qwen3 with its tokenizer to `path` (unless it is there) and return the path as a string."""
+    path = str(path)
+    if not os.path.exists(os.path.join(path, 'config.json')):
+        build_model(**kwargs).save_pretrained(path)
+        build_tokenizer().save_pretrained(path)
+    return path
