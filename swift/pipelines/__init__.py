@@ -1,0 +1,22 @@
+"""One straight function per command: the only place where rooms meet."""
+
+from swift.core.lazy import lazy_face
+
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        'sft_main': 'swift.pipelines.train:sft_main',
+        'pretrain_main': 'swift.pipelines.train:pretrain_main',
+        'SwiftSft': 'swift.pipelines.train:SwiftSft',
+        'SwiftPretrain': 'swift.pipelines.train:SwiftPretrain',
+        'SwiftPipeline': 'swift.pipelines.base:SwiftPipeline',
+        'infer_main': 'swift.pipelines.infer:infer_main',
+        'export_main': 'swift.pipelines.export:export_main',
+        'merge_lora_main': 'swift.pipelines.export:merge_lora_main',
+        'merge_lora': 'swift.export.merge:merge_lora',
+        'plan_main': 'swift.pipelines.plan:plan_main',
+        'preview_main': 'swift.pipelines.preview:preview_main',
+        'verify_main': 'swift.pipelines.verify:verify_main',
+        'doctor_main': 'swift.pipelines.doctor:doctor_main',
+    },
+)

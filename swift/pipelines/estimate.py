@@ -1,0 +1,118 @@
+"""How much memory one training step needs on one device, from a model's configuration alone.
+
+An estimate, not a promise: within about a third of the truth for decoder-only transformers (a test compares it with the
+bytes that autograd really saves). Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+DTYPE_BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2, 'float64': 8}
+
+OPTIMIZER_STATES = {
+    'adamw_torch': 2.0, 'adamw_torch_fused': 2.0, 'adamw_apex_fused': 2.0, 'adam': 2.0, 'adamw_bnb_8bit': 0.5, 'adamw_8bit': 0.5,
+    'paged_adamw_8bit': 0.5, 'paged_adamw_32bit': 2.0, 'adafactor': 0.05, 'sgd': 0.0, 'adagrad': 1.0, 'rmsprop': 1.0,
+    'lion_32bit': 1.0, 'lion_8bit': 0.25, 'muon': 1.0,
+}  # fmt: skip
+"""Full-size states an optimizer keeps for each trained parameter, in units of 4-byte floats."""
+
+LOGITS_BUDGET = 64 * 2**20
+"""Floats of logits that are alive at once: the head works in chunks beyond that."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on one device."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+
+    def lines(self) -> list[str]:
+        """For people: one line a part."""
+        parts = [(name, getattr(self, name)) for name in ('weights', 'gradients', 'optimizer', 'activations', 'logits')]
+        return [f'{name:<12}{human(size):>10}' for name, size in parts] + [f'{"total":<12}{human(self.total):>10}']
+
+
+def human(size: float) -> str:
+    """1536 → '1.5 KiB'."""
+    for unit in ('B', 'KiB', 'MiB', 'GiB'):
+        if abs(size) < 1024 or unit == 'GiB':
+            return f'{size:.0f} {unit}' if unit == 'B' else f'{size:.1f} {unit}'
+        size /= 1024
+    raise AssertionError
+
+
+def estimate_memory(
+    config: Any,
+    *,
+    parameters: int,
+    trainable: int,
+    dtype: str = 'float32',
+    tokens: int,
+    labelled_tokens: int | None = None,
+    gradient_checkpointing: bool = False,
+    optim: str = 'adamw_torch',
+    lora_rank: int | None = None,
+) -> MemoryEstimate:
+    """Memory of one micro-batch of `tokens` tokens.
+
+    Args:
+        config: transformers configuration (its text part when it has one); only sizes are read.
+        parameters: all parameters; trainable: those with gradients.
+        dtype: of the weights and activations. Trained LoRA weights are float32 unless asked otherwise.
+        labelled_tokens: tokens whose logits are needed (default: all).
+        lora_rank: None when the whole model is trained.
+    """
+    size = DTYPE_BYTES.get(dtype, 4)
+    config = getattr(config, 'text_config', None) or config
+    layers = _get(config, 'num_hidden_layers', 'n_layer', 'num_layers', default=1)
+    vocabulary = _get(config, 'vocab_size', default=0)
+    per_layer = _layer_elements(config, lora_rank is None)
+    hidden = _get(config, 'hidden_size', 'n_embd', 'd_model', default=0)
+    if gradient_checkpointing:
+        activations = tokens * size * (layers * hidden + per_layer)
+    else:
+        activations = tokens * size * layers * per_layer
+    trained_size = size if lora_rank is None else 4
+    head = min((labelled_tokens if labelled_tokens is not None else tokens) * vocabulary, LOGITS_BUDGET)
+    return MemoryEstimate(
+        weights=(parameters - trainable) * size + trainable * trained_size,
+        gradients=trainable * trained_size,
+        optimizer=int(trainable * 4 * OPTIMIZER_STATES.get(optim, 2.0)),
+        activations=int(activations),
+        logits=int(head * 4 * 3),  # logits, their softmax, and the gradient of the logits
+    )
+
+
+def _layer_elements(config: Any, full: bool) -> int:
+    """Elements that one decoder layer saves for backward, per token.
+
+    Counted on a pre-norm gated-MLP layer: two norms (input and normalised input), query/key/value before and after the rotary
+    embedding, the attention output, and the MLP's gate, activation, up and product. Adapters save the same inputs again
+    only through dropout masks, which are small beside the rest; a frozen linear layer saves no input of its own.
+    """
+    hidden = _get(config, 'hidden_size', 'n_embd', 'd_model', default=0)
+    heads = _get(config, 'num_attention_heads', 'n_head', default=1)
+    head_dim = _get(config, 'head_dim', default=0) or hidden // heads
+    kv_heads = _get(config, 'num_key_value_heads', default=heads) or heads
+    mlp = _get(config, 'intermediate_size', 'n_inner', 'ffn_dim', default=0) or 4 * hidden
+    experts = _get(config, 'num_experts_per_tok', default=1) or 1
+    attention = 3 * heads * head_dim + 4 * kv_heads * head_dim
+    return int(6 * hidden + attention + 4 * mlp * experts + (2 * hidden if full else 0))
+
+
+def _get(config: Any, *names: str, default: Any) -> Any:
+    for name in names:
+        value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+        if value is not None:
+            return value
+    return default
