@@ -1,0 +1,83 @@
+"""The arguments of each command: its groups, and the defaults that differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from swift.arguments.base import RunArgs
+from swift.arguments.data import DataArgs
+from swift.arguments.export import ExportArgs
+from swift.arguments.generate import GenerationArgs, InferArgs
+from swift.arguments.model import ModelArgs
+from swift.arguments.template import TemplateArgs
+from swift.arguments.train import TrainArgs
+from swift.arguments.tuner import TunerArgs
+
+
+class Arguments:
+    """What all argument classes can do. After `freeze` (which `resolve` calls) no value changes any more."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get('_frozen'):
+            raise AttributeError(f'arguments are settled and cannot be changed (tried: {name}); parse new ones')
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f'arguments cannot be deleted (tried: {name})')
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every value by name, as JSON can hold it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each value that is not a default comes from: `command line`, `file:NAME`, `environment:NAME`, …"""
+        return dict(self.__dict__.get('_sources', {}))
+
+
+@dataclass
+class BaseArguments(RunArgs, TemplateArgs, ModelArgs, Arguments):
+    """Groups that every command has: model, template, run."""
+
+
+@dataclass
+class SftArguments(GenerationArgs, TunerArgs, DataArgs, TrainArgs, BaseArguments):
+    """Arguments of `swift sft`."""
+
+    load_args: bool = False
+    """Take settings from the args.json of the checkpoint that is resumed or trained further; flags given here win."""
+
+
+@dataclass
+class PretrainArguments(SftArguments):
+    """Arguments of `swift pt`."""
+
+    use_chat_template: bool = False
+    """Format rows with the chat template; false: plain text."""
+    loss_scale: str = 'all'
+    """Which tokens are trained and how much; all: every token."""
+
+
+@dataclass
+class InferArguments(InferArgs, GenerationArgs, DataArgs, BaseArguments):
+    """Arguments of `swift infer`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+
+
+@dataclass
+class ExportArguments(ExportArgs, BaseArguments):
+    """Arguments of `swift export`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+
+
+@dataclass
+class MergeArguments(ExportArguments):
+    """Arguments of `swift merge-lora`."""
+
+    merge_lora: bool = True
+    """Merge the adapters into the model and write a model that needs none."""

@@ -1,0 +1,50 @@
+"""How answers are generated, and what `swift infer` does with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class GenerationArgs:
+    """Sampling of answers; the request fields of `swift.infer_engine`."""
+
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; None: what the context leaves (64 for predict_with_generate)."""
+    temperature: float | None = None
+    """Sampling temperature, 0 is greedy; None: the model's generation_config.json (0 for predict_with_generate)."""
+    top_k: int | None = None
+    """Sample from the k likeliest tokens; None: the model's generation_config.json."""
+    top_p: float | None = None
+    """Sample from the likeliest tokens with this total probability; None: the model's generation_config.json."""
+    repetition_penalty: float | None = None
+    """Above 1 discourages repetition; None: the model's generation_config.json."""
+    num_beams: int = 1
+    """Beams of beam search."""
+    stop_words: list[str] = field(default_factory=list)
+    """Texts that end an answer, besides the template's own."""
+    logprobs: bool = False
+    """Return the log-probability of every token."""
+    top_logprobs: int | None = None
+    """With logprobs: the alternatives returned for every token."""
+
+
+@dataclass
+class InferArgs:
+    """What `swift infer` does."""
+
+    infer_backend: Literal['transformers'] = 'transformers'
+    """Engine that generates."""
+    stream: bool | None = None
+    """Print tokens as they come; None: true when interactive."""
+    max_batch_size: int = 16
+    """Prompts generated together."""
+    result_path: str | None = None
+    """Where answers are written as jsonl; None: infer_result/ in the model's or checkpoint's directory."""
+    write_batch_size: int = 1000
+    """Answers held back before they are written."""
+    val_dataset_sample: int | None = None
+    """Answer only this many rows of the validation data."""
+    metric: Literal['acc', 'rouge'] | None = None
+    """Compare the answers with the rows' own: exact match, or ROUGE and BLEU."""
