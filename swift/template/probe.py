@@ -1,0 +1,243 @@
+"""What a chat template does around a turn, learned once from small conversations.
+
+Everything is compared in whole markup tokens, never in character prefixes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from swift.template.jinja import Renderer
+from swift.template.trace import MARKUP, Trace, trace
+
+_TOKEN = re.compile(rf'{MARKUP.pattern}|\s+|\w+|.', re.DOTALL)
+_THINK = re.compile(r'think|channel|thought|reason|response', re.IGNORECASE)
+
+_TOOLS = [
+    {
+        'type': 'function',
+        'function': {
+            'name': 'look_up',
+            'description': 'Looks up a word.',
+            'parameters': {
+                'type': 'object',
+                'properties': {'word': {'type': 'string', 'description': 'the word'}},
+                'required': ['word'],
+            },
+        },
+    }
+]
+
+
+def tokens_of(text: str) -> list[str]:
+    """`text` cut into markup tokens, words, white space and single characters."""
+    return [m.group() for m in _TOKEN.finditer(text)]
+
+
+def common_tokens(a: str, b: str) -> str:
+    """The longest common prefix of whole tokens; where the texts part, `a` may have more white space than `b`."""
+    length = 0
+    for x, y in zip(tokens_of(a), tokens_of(b), strict=False):
+        if x != y:
+            length += len(y) if y.isspace() and x.startswith(y) else 0
+            break
+        length += len(x)
+    return a[:length]
+
+
+def common_end(a: str, b: str) -> str:
+    """The longest common suffix of whole tokens."""
+    length = 0
+    for x, y in zip(reversed(tokens_of(a)), reversed(tokens_of(b)), strict=False):
+        if x != y:
+            break
+        length += len(x)
+    return a[len(a) - length :]
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the probes showed."""
+
+    generation_prompt: str = ''
+    """What add_generation_prompt adds; '' where the template ignores it."""
+    header: str = ''
+    """The role header of an assistant turn of a template that ignores add_generation_prompt."""
+    ends: list[str] = field(default_factory=list)
+    """Strings that end an assistant turn, the longest first."""
+    final_end: str = ''
+    """What ends the last turn of a conversation; '' where nothing does (a stop token has to be added)."""
+    next_role: str = ''
+    """First markup token after a finished turn, where no end of turn is printed (it is what stops the model)."""
+    continues: bool = True
+    """The rendered last turn begins with the generation prompt."""
+    rewrites: bool = False
+    """Earlier turns look different once the conversation goes on (reasoning removed, …)."""
+    keeps_reasoning: bool = True
+    """`reasoning_content` of the last turn is printed."""
+    renders_tools: bool = False
+    """Tool definitions are printed."""
+    renders_calls: bool = False
+    """Tool calls of the assistant are printed."""
+
+
+def user(word: str) -> dict:
+    return {'role': 'user', 'content': f'question {word}'}
+
+
+def assistant(word: str, **more: object) -> dict:
+    return {'role': 'assistant', 'content': f'answer {word}', **more}
+
+
+def call(word: str) -> dict:
+    return {
+        'role': 'assistant',
+        'content': '',
+        'tool_calls': [
+            {'type': 'function', 'id': 'abcdefgh1', 'function': {'name': 'look_up', 'arguments': {'word': word}}}
+        ],
+    }
+
+
+def result(word: str) -> dict:
+    return {'role': 'tool', 'name': 'look_up', 'tool_call_id': 'abcdefgh1', 'content': f'result {word}'}
+
+
+def _try(render: Renderer, messages: list[dict], tools: list | None = None, prompt: bool = False) -> Trace | None:
+    plain = render.attempt(messages, tools, generation_prompt=prompt)
+    return None if plain is None else trace(render, messages, tools, generation_prompt=prompt, plain=plain)
+
+
+def after(traced: Trace | None, index: int) -> str | None:
+    """The text between message `index` and the next message (or the end)."""
+    if traced is None or not traced.of(index):
+        return None
+    last = max(b for _, b in traced.of(index))
+    following = [a for a, _, owner in traced.pieces if owner != index and a >= last]
+    return traced.text[last : min(following, default=len(traced.text))]
+
+
+def before(traced: Trace | None, index: int) -> str | None:
+    """The text between whatever comes before message `index` and its first character."""
+    if traced is None or not traced.of(index):
+        return None
+    first = min(a for a, _ in traced.of(index))
+    earlier = [b for _, b, owner in traced.pieces if owner != index and b <= first]
+    return traced.text[max(earlier, default=0) : first]
+
+
+def probe(render: Renderer, eos: str | None) -> Facts:
+    """Learn a template. Never raises: what can't be rendered stays unknown."""
+    facts = Facts()
+    one = _try(render, [user('one'), assistant('one')])
+    two = _try(render, [user('one'), assistant('one'), user('two'), assistant('two')])
+    asked = _try(render, [user('one')], prompt=True)
+    _learn_start(facts, render, one, asked)
+    _learn_ends(facts, render, one, two, eos)
+    _learn_tools(facts, render, eos)
+    _learn_reasoning(facts, render, two)
+    return facts
+
+
+def _learn_start(facts: Facts, render: Renderer, one: Trace | None, asked: Trace | None) -> None:
+    silent = render.attempt([user('one')])
+    if asked is None or one is None:
+        return
+    tail = after(asked, 0) or ''
+    if silent is not None and asked.text != silent:
+        # some templates print an end of text instead of the generation prompt, so a prefix alone won't do
+        kept = common_tokens(asked.text, silent)
+        facts.generation_prompt = asked.text[len(kept) :]
+    gap = before(one, 1)
+    if gap is None:
+        return
+    common = common_tokens(gap, tail)
+    rest = gap[len(common) :]
+    facts.continues = common == tail
+    if not facts.generation_prompt and rest.strip() and not _only_scaffold(rest):
+        facts.header = rest
+
+
+def shared_start(gap: str, prompt: str) -> int:
+    """How far `gap`, the text before an answer, follows the inference prompt's tail.
+
+    Where the prompt closes a think block at once and the answer fills it, the answer begins with the opening tag.
+    """
+    if gap.startswith(prompt):
+        return len(prompt)
+    common = common_tokens(gap, prompt)
+    body = common.rstrip()
+    opening = next(reversed(list(MARKUP.finditer(body))), None)
+    closes = MARKUP.match(prompt[len(common) :].lstrip())
+    if closes and opening and opening.end() == len(body) and _THINK.search(opening.group()):
+        return opening.start()
+    return len(common)
+
+
+def _only_scaffold(text: str) -> bool:
+    """Nothing but (empty) think markup and white space."""
+    return all(t.isspace() or (MARKUP.fullmatch(t) and _THINK.search(t)) for t in tokens_of(text))
+
+
+def _end_token(text: str) -> str:
+    """The last markup token of `text`, or its last non-space token."""
+    found = [t for t in tokens_of(text) if MARKUP.fullmatch(t)]
+    return found[-1] if found else ''
+
+
+def _cut_after(text: str | None, eos: str | None) -> str | None:
+    """`text` up to and with the first `eos`; all of it where there is none."""
+    return text[: text.index(eos) + len(eos)] if text and eos and eos in text else text
+
+
+def _learn_ends(facts: Facts, render: Renderer, one: Trace | None, two: Trace | None, eos: str | None) -> None:
+    final, middle = after(one, 1), after(two, 1)
+    if final is None:
+        return
+    final, middle = _cut_after(final, eos), _cut_after(middle, eos)
+    ends: list[str] = []
+    start_of_turn = next((t for t in tokens_of(facts.generation_prompt or facts.header) if not t.isspace()), '')
+    if eos and eos in final:
+        ends.append(eos)
+    if middle is not None:
+        if eos and eos in middle:
+            ends.append(eos)
+        both = _end_token(common_tokens(final, middle))
+        opening = common_end(middle, before(two, 0) or '')
+        if start_of_turn and start_of_turn in opening:
+            opening = opening[opening.index(start_of_turn) :]
+        own = middle[: len(middle) - len(opening)]
+        ends += [t for t in (both, _end_token(own)) if t]
+        if not own.strip():
+            facts.next_role = next((t for t in tokens_of(opening) if MARKUP.fullmatch(t)), '')
+    if not any(e in final for e in ends) and not (start_of_turn and start_of_turn in final):
+        first = next((t for t in tokens_of(final) if MARKUP.fullmatch(t)), '')
+        if first:
+            ends.append(first)
+    facts.final_end = next((e for e in ends if e in final), '')
+    facts.ends = sorted(dict.fromkeys(ends), key=len, reverse=True)
+
+
+def _learn_tools(facts: Facts, render: Renderer, eos: str | None) -> None:
+    last = _try(render, [user('one'), call('one')], _TOOLS)
+    full = _try(render, [user('one'), call('one'), result('one'), assistant('two')], _TOOLS)
+    with_tools = render.attempt([user('one')], _TOOLS, generation_prompt=True)
+    facts.renders_tools = with_tools is not None and 'look_up' in with_tools
+    facts.renders_calls = last is not None and any(owner == 1 for _, _, owner in last.pieces)
+    final, middle = after(last, 1), after(full, 1)
+    if final is None or middle is None or not facts.renders_calls:
+        return
+    end = _end_token(common_tokens(final, middle))
+    # the closing tag of a call is no end of turn: only a token that also shows up without tools, or none of the like
+    if end and not end.startswith('</') and not end.startswith('[/') and end not in facts.ends:
+        facts.ends.append(end)
+
+
+def _learn_reasoning(facts: Facts, render: Renderer, two: Trace | None) -> None:
+    thought = render.attempt([user('one'), assistant('one', reasoning_content='because word')])
+    facts.keeps_reasoning = thought is not None and 'because word' in thought
+    inline = [user('one'), {'role': 'assistant', 'content': '<think>\nbecause word\n</think>\n\nanswer one'}]
+    later = render.attempt([*inline, user('two'), assistant('two')])
+    alone = render.attempt(inline)
+    facts.rewrites = bool(alone and later and 'because word' in alone and 'because word' not in later)
