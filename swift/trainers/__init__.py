@@ -1,0 +1,1 @@
+"""Training: one Trainer on transformers' Trainer, the forward, callbacks, optimizers, checkpoints, metrics."""

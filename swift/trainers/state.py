@@ -1,0 +1,171 @@
+"""What a checkpoint holds besides the weights, and how a run continues from it.
+
+`save_training` is what the trainer's `_save_checkpoint` calls; `restore_loader`, `restore_callbacks` and `restore_progress` bring
+back what transformers' own resume (weights, optimizer, scheduler, random states, step counters) doesn't know about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState, TrainerState
+
+from swift.core.dist import rank, world_size
+from swift.core.errors import CheckpointError, SwiftError
+from swift.core.log import get_logger
+from swift.core.types import BatchLoader
+from swift.parallel import group
+from swift.trainers.checkpoint import CheckpointWriter
+from swift.trainers.rundir import CHECKPOINT
+
+logger = get_logger()
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What the order of the micro-batches depends on besides the data: a position is only meaningful for the same shape."""
+
+    world_size: int
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    batches_per_epoch: int | None
+    """None: streaming, unknown."""
+
+    @staticmethod
+    def of(args: Any, loader: BatchLoader) -> BatchShape:
+        """The shape of this run; `args` are transformers' TrainingArguments."""
+        try:
+            length = len(loader)
+        except TypeError:
+            length = None
+        return BatchShape(world_size(), args.per_device_train_batch_size, args.gradient_accumulation_steps, length)
+
+
+def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | None) -> str:
+    """Write the checkpoint of the trainer's current step and return its path. Called on every process.
+
+    `trainer` is a transformers Trainer: its own savers write weights, optimizer, scheduler, scaler and random states (they
+    know about sharded models); the loader's position, the sums behind the next log line and the trainer state are added here.
+    """
+    state, args = trainer.state, trainer.args
+    trainer.store_flos()
+    best_step = state.best_global_step
+    if best_step is not None:
+        best = writer.path(best_step)
+        if best_step == state.global_step or os.path.isdir(best):
+            state.best_model_checkpoint = best
+    parts = [lambda folder: trainer.save_model(folder, _internal_call=True)]
+    if not args.save_only_model:
+        parts += [trainer._save_optimizer_and_scheduler, trainer._save_scaler, trainer._save_rng_state]
+        parts.append(lambda folder: _save_progress(trainer, folder))
+        if loader is not None:
+            parts.append(lambda folder: _save_loader(args, loader, folder))
+    if args.should_save:
+        callbacks = [item for item in [*trainer.callback_handler.callbacks, trainer.control] if isinstance(item, ExportableState)]
+        state.stateful_callbacks = TrainerState(stateful_callbacks=callbacks).stateful_callbacks
+        parts.append(lambda folder: state.save_to_json(os.path.join(folder, 'trainer_state.json')))
+    sharded = bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+    return writer.write(state.global_step, parts, best_step=best_step, sharded_state=sharded)
+
+
+def restore_loader(checkpoint: str, args: Any, loader: BatchLoader) -> bool:
+    """Put the loader where the run was; False (and a line that says so) when the position can't be kept.
+
+    It can't be when the number of processes, the batch size or the amount of data changed: weights, optimizer, scheduler and
+    step count continue, the data starts an epoch anew.
+    """
+    path = os.path.join(checkpoint, _per_rank('loader_state', '.json'))
+    saved: dict[str, Any] | None = None
+    reason: str | None = None
+    try:
+        with open(path, encoding='utf-8') as stream:
+            saved = json.load(stream)
+    except FileNotFoundError:
+        reason = 'the checkpoint has no data position for this process'
+    except ValueError as error:
+        raise CheckpointError(f'{path} is damaged: {error};', 'resume from another checkpoint') from error
+    if saved is not None:
+        now = BatchShape.of(args, loader)
+        changed = [f'{name} {saved["shape"].get(name)} → {getattr(now, name)}'
+                   for name in now.__dataclass_fields__ if saved['shape'].get(name) != getattr(now, name)]
+        reason = ', '.join(changed) or None
+    reasons = [text for text in group.gather(reason) if text]
+    if not reasons:
+        try:
+            loader.load_state_dict(saved['position'])
+        except SwiftError as error:
+            reason = error.message
+        reasons = [text for text in group.gather(reason) if text]
+    if reasons:
+        logger.warning('resumed: weights, optimizer, learning rate and step count; the data starts an epoch anew (%s)', reasons[0])
+        return False
+    return True
+
+
+def restore_callbacks(state: TrainerState, callbacks: list[TrainerCallback]) -> None:
+    """Give every callback that exports its state (early stopping, a user's own) what it had when the checkpoint was written.
+
+    Only counters are restored, in place; settings such as a patience stay as this command line gives them.
+    """
+    for name, saved in state.stateful_callbacks.items():
+        mine = [item for item in callbacks if type(item).__name__ == name and isinstance(item, ExportableState)]
+        for callback, data in zip(mine, saved if isinstance(saved, list) else [saved], strict=False):
+            for attribute, value in data.get('attributes', {}).items():
+                setattr(callback, attribute, value)
+
+
+def restore_progress(trainer: Any, checkpoint: str) -> None:
+    """Bring back the loss summed since the last log line, so that the first line after a resume is the one it would have been.
+
+    Call it after transformers' loop has set its own counters (for example on `on_train_begin`).
+    """
+    path = os.path.join(checkpoint, _per_rank('progress', '.json'))
+    if not os.path.isfile(path):
+        return
+    with open(path, encoding='utf-8') as stream:
+        saved = json.load(stream)
+    trainer._tr_loss.fill_(float.fromhex(saved['loss_since_log']))
+    trainer._globalstep_last_logged = saved['last_logged_step']
+
+
+def check_same_tuner(saved: dict[str, Any], wanted: dict[str, Any], checkpoint: str) -> None:
+    """Refuse a resume whose adapter has another shape: `saved` and `wanted` are adapter settings by name (r, lora_alpha, …).
+
+    Raises CheckpointError naming the settings that differ.
+    """
+    names = [name for name in wanted if name in saved and saved[name] != wanted[name]]
+    if names:
+        differences = ', '.join(f'{name} {saved[name]} → {wanted[name]}' for name in names)
+        raise CheckpointError(
+            f'--resume_from_checkpoint {checkpoint}: the adapter there was made with other settings ({differences});',
+            'give the same settings, or start a new adapter on it with --adapters and --merge_lora',
+        )
+
+
+def step_of(checkpoint: str) -> int:
+    """The optimizer step in a checkpoint's name; 0 when the name has none."""
+    match = CHECKPOINT.match(os.path.basename(os.path.normpath(checkpoint)))
+    return int(match[1]) if match else 0
+
+
+def _save_loader(args: Any, loader: BatchLoader, folder: str) -> None:
+    shape = BatchShape.of(args, loader)
+    saved = {'shape': {name: getattr(shape, name) for name in shape.__dataclass_fields__}, 'position': loader.state_dict()}
+    with open(os.path.join(folder, _per_rank('loader_state', '.json')), 'w', encoding='utf-8') as stream:
+        json.dump(saved, stream)
+
+
+def _save_progress(trainer: Any, folder: str) -> None:
+    loss: torch.Tensor = trainer._tr_loss
+    saved = {'loss_since_log': float(loss.item()).hex(), 'last_logged_step': trainer._globalstep_last_logged}
+    with open(os.path.join(folder, _per_rank('progress', '.json')), 'w', encoding='utf-8') as stream:
+        json.dump(saved, stream)
+
+
+def _per_rank(stem: str, extension: str) -> str:
+    return f'{stem}{extension}' if world_size() == 1 else f'{stem}_{rank()}{extension}'
