@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Make tiny-chat from nothing: data, tokenizer, pre-training, chat training, evaluation, packing.
+# Usage: recipes/tiny_chat/train.sh [PYTHON] [WORK FOLDER]; about an hour on one CPU core.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+python=${1:-python3}
+work=${2:-output/tiny_chat}
+swift() { "$python" -m swift.cli.main "$@"; }
+
+"$python" "$here/generate.py" --out "$work/data"
+"$python" "$here/start.py" --data "$work/data" --out "$work/start"
+
+swift pt \
+    --model "$work/start" \
+    --tuner_type full \
+    --torch_dtype float32 \
+    --bf16 true \
+    --dataset "$work/data/pt.jsonl" \
+    --max_length 512 \
+    --packing true \
+    --per_device_train_batch_size 2 \
+    --num_train_epochs 1 \
+    --learning_rate 3e-3 \
+    --lr_scheduler_type cosine \
+    --warmup_steps 100 \
+    --save_strategy epoch \
+    --save_only_model true \
+    --add_version false \
+    --output_dir "$work/pt"
+
+swift sft \
+    --model "$work/pt" \
+    --tuner_type full \
+    --torch_dtype float32 \
+    --bf16 true \
+    --dataset "$work/data/sft.jsonl" \
+    --max_length 512 \
+    --packing true \
+    --per_device_train_batch_size 2 \
+    --num_train_epochs 1 \
+    --learning_rate 2e-3 \
+    --lr_scheduler_type cosine \
+    --warmup_steps 100 \
+    --save_steps 1000 \
+    --save_total_limit 2 \
+    --add_version false \
+    --output_dir "$work/sft"
+
+"$python" "$here/evaluate.py" --model "$work/sft" --data "$work/data/heldout.jsonl" --json "$work/accuracy.json"
+"$python" "$here/pack.py" --model "$work/sft" --start "$work/start"
