@@ -3,6 +3,7 @@
     SwiftError                   a mistake of the user's; exit code 2, one line, no traceback
     ├── ArgumentsError           every mistake found in the arguments, reported together
     ├── RowError                 one data row that can't be used (file, line, reason)
+    │   └── RowTooLong           a good row that is longer than max_length
     ├── DatasetError             a data set that can't be found, read or trusted
     ├── ModelError               a model that can't be found or loaded as asked
     ├── TemplateError            a conversation that the chat template refuses
@@ -42,10 +43,14 @@ class RowError(SwiftError):
 
     def at(self, source: str | None) -> RowError:
         """The same mistake with its place; an already known place is kept."""
-        return self if self.source or not source else RowError(self.reason, source, self.hint)
+        return self if self.source or not source else type(self)(self.reason, source, self.hint)
 
     def __reduce__(self):  # crosses process borders when rows are encoded in parallel
-        return RowError, (self.reason, self.source, self.hint)
+        return type(self), (self.reason, self.source, self.hint)
+
+
+class RowTooLong(RowError):
+    """A row that is longer than max_length and is left out because truncation_strategy is delete: not a bad row."""
 
 
 class DatasetError(SwiftError):
