@@ -54,6 +54,8 @@ def default_backend(device_type: str) -> str:
 
 def active() -> bool:
     """Whether several processes are connected."""
+    if not is_dist():
+        return False
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
