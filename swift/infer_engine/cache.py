@@ -1,0 +1,227 @@
+"""Keys and values of many answers of different lengths, and the attention that reads them.
+
+Rows lie in slots 0 … n-1 without holes, each filled from its left, so a decoding step reads one view of the
+storage and copies nothing. A forward is flat: one row [1, T] of tokens, each belonging to a slot, so that answers
+go on while new prompts are read in the same forward.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache
+
+NAME = 'swift_slots'
+"""Name of the attention in transformers' interface. No mask function carries it, so models build no mask."""
+
+_plan = threading.local()
+
+
+@dataclass(slots=True)
+class Plan:
+    """Where the tokens of one forward belong: first one token for each decoding slot, then whole new prompts.
+
+    `slots`, `positions`: [T] int64. `decoding`: how many of the T tokens continue slots 0 … decoding-1.
+    `prompts`: lengths of the prompts behind them. `longest`: keys of the longest decoding row, this token included.
+    `bias`: [decoding, 1, 1, longest], 0 or -inf. `room`: slots and length that the storage must have.
+    """
+
+    slots: Tensor
+    positions: Tensor
+    decoding: int
+    prompts: list[int]
+    longest: int
+    bias: Tensor | None
+    room: tuple[int, int]
+    views: tuple[Tensor, Tensor] | None = None
+    """Keys and values of the decoding slots in the layer that is being computed."""
+    windows: dict[int, Tensor] = field(default_factory=dict)
+    saw_window: bool = False
+    """Whether a layer asked for a sliding window (for the self-check)."""
+
+    def __enter__(self) -> Plan:
+        _plan.now = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _plan.now = None
+
+    def hidden(self, window: int | None) -> Tensor:
+        """The decode bias, with keys further back than `window` hidden too."""
+        if not window or window >= self.longest:
+            return self.bias
+        if window not in self.windows:
+            keys = torch.arange(self.longest, device=self.positions.device)
+            far = keys <= (self.positions[: self.decoding] - window).unsqueeze(1)
+            self.windows[window] = self.bias.masked_fill(far[:, None, None, :], float('-inf'))
+        return self.windows[window]
+
+
+def make_plan(
+    lengths: list[int], prompts: list[int], room: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> Plan:
+    """Slots that hold `lengths` tokens get one more each; prompts of these lengths go into the slots behind."""
+    decoding = len(lengths)
+    owners = list(range(decoding))
+    positions = list(lengths)
+    for slot, length in enumerate(prompts, start=decoding):
+        owners += [slot] * length
+        positions += range(length)
+    place = torch.tensor(positions, device=device)
+    longest, bias = 0, None
+    if decoding:
+        longest = max(lengths) + 1
+        late = torch.arange(longest, device=device) > place[:decoding].unsqueeze(1)
+        bias = torch.zeros(late.shape, dtype=dtype, device=device).masked_fill_(late, float('-inf'))[:, None, None, :]
+    return Plan(torch.tensor(owners, device=device), place, decoding, prompts, longest, bias, room)
+
+
+class SlotCache(Cache):
+    """Storage [slots, heads, length, size] for keys and for values of every layer."""
+
+    def __init__(self):
+        super().__init__(layers=[])
+        self.keys: dict[int, Tensor] = {}
+        self.values: dict[int, Tensor] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: object, **__: object):
+        """Store the tokens of the current plan; what is returned goes to `slot_attention`."""
+        plan: Plan = _plan.now
+        keys = self._room(self.keys, layer_idx, key_states, plan)
+        values = self._room(self.values, layer_idx, value_states, plan)
+        keys[plan.slots, :, plan.positions] = key_states[0].transpose(0, 1)
+        values[plan.slots, :, plan.positions] = value_states[0].transpose(0, 1)
+        if plan.decoding:
+            plan.views = (keys[: plan.decoding, :, : plan.longest], values[: plan.decoding, :, : plan.longest])
+        return key_states, value_states
+
+    @staticmethod
+    def _room(store: dict[int, Tensor], layer: int, like: Tensor, plan: Plan) -> Tensor:
+        old = store.get(layer)
+        slots, length = plan.room
+        if old is not None and old.shape[0] == slots and old.shape[2] == length:
+            return old
+        # zeros, not empty: a hidden key has weight 0, and 0 times garbage may be NaN
+        new = torch.zeros(slots, like.shape[1], length, like.shape[3], dtype=like.dtype, device=like.device)
+        if old is not None:
+            n, m = min(slots, old.shape[0]), min(length, old.shape[2])
+            new[:n, :, :m] = old[:n, :, :m]
+        store[layer] = new
+        return new
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Slot `target` becomes slot `source`, whose first `length` tokens are filled."""
+        for store in (self.keys, self.values):
+            for tensor in store.values():
+                tensor[target, :, :length] = tensor[source, :, :length]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Nothing in front of the flat row: positions come from the plan."""
+        return 0
+
+    def token_bytes(self) -> int:
+        """Bytes that one token of one slot takes in all layers; 0 before the first forward."""
+        stores = [*self.keys.values(), *self.values.values()]
+        return sum(t.shape[1] * t.shape[3] * t.element_size() for t in stores)
+
+
+def slot_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention of the current plan. `query` [1, Hq, T, D], key and value [1, Hk, T, D]; returns [1, T, Hq, D].
+
+    `s_aux` [Hq]: a learnt logit for each head that takes part in the softmax and is thrown away (attention sinks).
+    """
+    plan: Plan = _plan.now
+    plan.saw_window |= bool(sliding_window)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    parts = []
+    n = plan.decoding
+    if n:
+        parts.append(_decode(query[:, :, :n], *plan.views, plan.hidden(sliding_window), scaling, softcap, s_aux))
+    if plan.prompts:
+        attend = _segment if softcap is None and s_aux is None else _plain
+        pieces = (t[:, :, n:].split(plan.prompts, dim=2) for t in (query, key, value))
+        for q, k, v in zip(*pieces, strict=True):
+            parts.append(attend(q, k, v, scaling, sliding_window, softcap, s_aux).transpose(1, 2))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
+
+
+def _decode(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float, softcap: float | None, sinks: Tensor | None
+) -> Tensor:
+    heads, count = query.shape[1], query.shape[2]
+    kv_heads = key.shape[1]
+    # the queries that share a key head become rows of one small matrix product: no repeated keys
+    query = query[0].transpose(0, 1).reshape(count, kv_heads, heads // kv_heads, -1)
+    scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores + bias
+    probs = _softmax(scores, None if sinks is None else sinks.view(1, kv_heads, -1, 1))
+    return torch.matmul(probs.to(value.dtype), value).reshape(1, count, heads, -1)
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    if sinks is None:
+        return torch.softmax(scores, -1, dtype=torch.float32)
+    joined = torch.cat([scores, sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)], dim=-1)
+    return torch.softmax(joined, -1, dtype=torch.float32)[..., :-1]
+
+
+def _hidden(length: int, window: int | None, device: torch.device) -> Tensor:
+    place = torch.arange(length, device=device)
+    distance = place.unsqueeze(1) - place
+    return (distance < 0) | (distance >= window) if window else distance < 0
+
+
+def _segment(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *_: None) -> Tensor:
+    length = query.shape[2]
+    mask = None
+    if window and window < length:
+        mask = ~_hidden(length, window, query.device)
+    return F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=mask is None and length > 1,
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+def _plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    window: int | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(_hidden(query.shape[2], window, query.device), float('-inf'))
+    probs = _softmax(scores, None if sinks is None else sinks.view(1, -1, 1, 1))
+    return torch.matmul(probs.to(value.dtype), value)
+
+
+AttentionInterface.register(NAME, slot_attention)

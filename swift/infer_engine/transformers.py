@@ -1,0 +1,359 @@
+"""The engine that needs nothing but transformers: continuous batching over slots, for any causal language model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from swift.core.errors import SwiftError, did_you_mean
+from swift.core.log import get_logger
+from swift.core.types import Completion, Prompt, Template
+from swift.infer_engine.base import InferEngine
+from swift.infer_engine.lanes import Lane, SlotLane
+from swift.infer_engine.probe import pads_on_the_left, runs_in_slots, slot_attention_on
+from swift.infer_engine.protocol import AdapterRequest, RequestConfig
+from swift.infer_engine.row import Chunk, Row
+from swift.infer_engine.sampling import Settings
+from swift.infer_engine.static import StaticLane
+from swift.infer_engine.worker import Worker
+
+_SLOTS, _STATIC = 'slots', 'static'
+
+
+class TransformersEngine(InferEngine):
+    """Answers with a transformers model that lives in this process.
+
+    `model`: an id or directory (a run or checkpoint directory too), or a loaded model; then `template` is needed.
+    `adapters`: one LoRA directory that every request uses unless it names another by `AdapterRequest`.
+    `max_batch_size`: answers generated at once. Requests from any number of threads or tasks share the batches.
+    The model's generation_config gives the defaults of sampling and is never changed.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | Any,
+        adapters: Sequence[str] | str | None = None,
+        *,
+        template: Template | None = None,
+        max_batch_size: int = 64,
+        max_model_len: int | None = None,
+        prefill_tokens: int | None = None,
+        kv_cache_tokens: int | None = None,
+        generation_config: GenerationConfig | None = None,
+        **model_args: Any,
+    ):
+        if max_batch_size < 1:
+            raise SwiftError(f'max_batch_size={max_batch_size} must be at least 1;', 'it is the number of answers at once')
+        adapters = [adapters] if isinstance(adapters, str) else list(adapters or [])
+        if isinstance(model, str):
+            model, template, name = _load(model, adapters, template, model_args)
+        else:
+            if model_args:
+                raise SwiftError(f'{", ".join(model_args)}: only for a model given by id or path;', 'leave them out')
+            name = _name_of(model)
+            for index, path in enumerate(adapters):
+                model = _load_adapter(model, path, 'default' if index == 0 else f'adapter{index}')
+        if template is None:
+            raise SwiftError('a loaded model comes without a template;', 'pass template=get_template(…)')
+        longest = max_model_len or _context(model)
+        super().__init__(template, name, longest)
+        self.model = model
+        self.generation_config = generation_config or model.generation_config
+        self._max_rows = max_batch_size
+        self._prefill_tokens = prefill_tokens or (8192 if model.device.type == 'cuda' else 2048)
+        self._kv_tokens = kv_cache_tokens
+        self._default_adapter = _active_adapter(model)
+        self._adapters: dict[str, str | None] = {self._default_adapter: None} if self._default_adapter else {}
+        self._adapter_lock = threading.Lock()
+        self._way: tuple[str, Any] | None = None
+        self._now: tuple[str, str | None] | None = None
+        self._put_on = ExitStack()
+        self._worker = Worker(self._lane_for, self._running, self._use)
+
+    # -- requests
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        configs: Sequence[RequestConfig],
+        adapters: Sequence[AdapterRequest | None],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[list[Completion]]:
+        """For each prompt the `n` completions its config asks for."""
+        rows = [self._rows(*each) for each in zip(prompts, configs, adapters, strict=True)]
+        if on_done:
+            for index, some in enumerate(rows):
+                some[-1].future.add_done_callback(lambda _, index=index: on_done(index))
+        flat = [row for some in rows for row in some]
+        try:
+            self._worker.submit(flat)
+            return [[row.future.result() for row in some] for some in rows]
+        except BaseException:
+            _cancel(flat)
+            raise
+
+    def stream(self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None) -> Iterator[Chunk]:
+        """Pieces of the completions as they come. Generation runs from this call on, read or not."""
+        pieces: queue.SimpleQueue[Chunk | BaseException] = queue.SimpleQueue()
+        rows = self._rows(prompt, config, adapter, pieces.put)
+        self._worker.submit(rows)
+        return self._read(rows, pieces)
+
+    @staticmethod
+    def _read(rows: list[Row], pieces: queue.SimpleQueue) -> Iterator[Chunk]:
+        left = len(rows)
+        try:
+            while left:
+                piece = pieces.get()
+                if isinstance(piece, BaseException):
+                    raise piece
+                left -= piece.completion is not None
+                yield piece
+        finally:  # whoever stops reading stops the answer
+            _cancel(rows)
+
+    async def generate_async(
+        self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
+    ) -> list[Completion]:
+        """`generate` for one prompt; waiting costs no thread."""
+        rows = self._rows(prompt, config, adapter)
+        self._worker.submit(rows)
+        try:
+            return list(await asyncio.gather(*(asyncio.wrap_future(row.future) for row in rows)))
+        except asyncio.CancelledError:
+            _cancel(rows)
+            raise
+
+    async def stream_async(
+        self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
+    ) -> AsyncIterator[Chunk]:
+        """`stream` on the event loop."""
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue()
+        rows = self._rows(
+            prompt, config, adapter, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)
+        )
+        self._worker.submit(rows)
+        left = len(rows)
+        try:
+            while left:
+                piece = await pieces.get()
+                if isinstance(piece, BaseException):
+                    raise piece
+                left -= piece.completion is not None
+                yield piece
+        finally:
+            _cancel(rows)
+
+    # -- prompt and config → rows
+
+    def _rows(
+        self,
+        prompt: Prompt,
+        config: RequestConfig,
+        adapter: AdapterRequest | None,
+        on_chunk: Callable[[Chunk], None] | None = None,
+    ) -> list[Row]:
+        settings = self.settings(prompt, config)
+        name = self._adapter_name(adapter)
+        return [
+            Row(prompt, settings, self.tokenizer, choice=choice, adapter=name, on_chunk=on_chunk)
+            for choice in range(config.n)
+        ]
+
+    def settings(self, prompt: Prompt, config: RequestConfig) -> Settings:
+        """The config with everything that is open filled from generation_config, template and context length."""
+        given = self.generation_config
+        room = None if self.max_model_len is None else self.max_model_len - len(prompt.input_ids)
+        wanted = config.max_tokens or given.max_new_tokens or room
+        if wanted is None:
+            raise SwiftError('the model does not say how long its context is;', 'set max_tokens')
+
+        def value(name: str, off: float) -> Any:
+            asked = getattr(config, name)
+            stored = getattr(given, name, None)
+            return asked if asked is not None else stored if stored is not None else off
+
+        temperature = config.temperature
+        if temperature is None:
+            temperature = (given.temperature if given.temperature is not None else 1.0) if given.do_sample else 0.0
+        stop_ids: set[int] = set()
+        stops = [*prompt.stop, *config.stops]
+        if not config.ignore_eos:
+            stop_ids |= {*prompt.stop_token_ids, *_ids(given.eos_token_id), *(config.stop_token_ids or [])}
+            stop_ids |= {i for text in stops if (i := self._special(text)) is not None}
+        return Settings(
+            max_tokens=min(wanted, room) if room is not None else wanted,
+            temperature=float(temperature),
+            top_k=max(0, int(value('top_k', 0))),
+            top_p=float(value('top_p', 1.0)),
+            min_p=float(value('min_p', 0.0)),
+            repetition_penalty=float(value('repetition_penalty', 1.0)),
+            presence_penalty=config.presence_penalty,
+            frequency_penalty=config.frequency_penalty,
+            seed=random.SystemRandom().getrandbits(63) if config.seed is None else config.seed,
+            logprobs=config.logprobs,
+            top_logprobs=config.top_logprobs or 0,
+            stop_ids=frozenset(stop_ids),
+            stops=() if config.ignore_eos else tuple(stops),
+            num_beams=config.num_beams,
+            length_penalty=config.length_penalty,
+        )
+
+    def _special(self, text: str) -> int | None:
+        """The id of a stop text that is one special token (and so never appears in the text of an answer)."""
+        return self.tokenizer.get_added_vocab().get(text)
+
+    # -- adapters
+
+    def _adapter_name(self, adapter: AdapterRequest | None) -> str | None:
+        if adapter is None:
+            return self._default_adapter
+        with self._adapter_lock:
+            known = self._adapters.get(adapter.name, False)
+            if known is not False and known not in (None, adapter.path):
+                raise SwiftError(
+                    f'adapter {adapter.name!r} is {known} already, not {adapter.path};', 'give the other one another name'
+                )
+            if known is False:
+                _check_adapter(adapter.path)
+                self._adapters[adapter.name] = adapter.path
+        return adapter.name
+
+    # -- what the worker asks for: all of it happens in the worker's thread
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Around everything the worker does: the model is found as a trainer may have left it, and left the same."""
+        training = [module for module in self.model.modules() if module.training]
+        adapter = _active_adapter(self.model)
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._use(None)
+            if adapter is not None and _active_adapter(self.model) != adapter:
+                self.model.set_adapter(adapter)
+            for module in training:
+                module.training = True
+
+    def _lane_for(self, row: Row) -> tuple[object, Callable[[], Lane]]:
+        if self._way is None:
+            self._use((_STATIC, row.adapter))
+            size = runs_in_slots(self.model)
+            self._way = (_SLOTS, size) if size is not None else (_STATIC, pads_on_the_left(self.model))
+            get_logger().debug('%s is answered in %s', self.name, self._way)
+        way, fact = self._way
+        if way == _SLOTS and row.settings.num_beams == 1 and not row.prompt.media:
+            tokens = self._kv_tokens or _token_room(self.model.device, fact)
+            return (_SLOTS, row.adapter), lambda: SlotLane(self.model, self._max_rows, self._prefill_tokens, tokens)
+        return (_STATIC, row.adapter), lambda: StaticLane(self.model, self._max_rows, way == _SLOTS or fact)
+
+    def _use(self, lane: tuple[str, str | None] | None) -> None:
+        """Put on what a lane needs: its adapter (or none), and the attention of its way of batching."""
+        if lane == self._now:
+            return
+        self._put_on.close()
+        self._now = None
+        if lane is None:
+            return
+        way, adapter = lane
+        if adapter is not None:
+            if adapter not in getattr(self.model, 'peft_config', {}):
+                self.model = _load_adapter(self.model, self._adapters[adapter], adapter)
+                self.model.eval()
+            self.model.set_adapter(adapter)
+        elif hasattr(self.model, 'disable_adapter'):
+            self._put_on.enter_context(self.model.disable_adapter())
+        if way == _SLOTS:
+            self._put_on.enter_context(slot_attention_on(self.model))
+        self._now = lane
+
+
+def _cancel(rows: Sequence[Row]) -> None:
+    for row in rows:
+        row.cancelled = True
+
+
+def _ids(value: int | list[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, int) else list(value)
+
+
+def _context(model: Any) -> int | None:
+    """Longest context by the model's own configuration."""
+    config = model.config.get_text_config(decoder=True)
+    for name in ('max_position_embeddings', 'n_positions', 'max_seq_len', 'seq_length', 'n_ctx'):
+        if isinstance(value := getattr(config, name, None), int) and value > 0:
+            return value
+    return None
+
+
+def _token_room(device: torch.device, token_bytes: int) -> int | None:
+    """How many tokens of keys and values the free memory holds, something left for everything else."""
+    if not token_bytes:
+        return None
+    if device.type == 'cuda':
+        free = int(torch.cuda.mem_get_info(device)[0] * 0.8)
+    elif device.type == 'cpu':
+        import psutil
+
+        free = psutil.virtual_memory().available // 2
+    else:
+        return None
+    # growing holds the old storage of one layer beside the new one; the bytes are counted once
+    return max(1, free // token_bytes)
+
+
+def _name_of(model: Any) -> str:
+    path = getattr(model.config, '_name_or_path', '') or type(model).__name__
+    return os.path.basename(os.path.normpath(path)) or path
+
+
+def _active_adapter(model: Any) -> str | None:
+    if not getattr(model, 'peft_config', None):
+        return None
+    active = model.active_adapter
+    return active if isinstance(active, str) else active[0]
+
+
+def _load(
+    model: str, adapters: list[str], template: Template | None, settings: dict[str, Any]
+) -> tuple[Any, Template, str]:
+    """Model (with its adapters on), template and name of an id or a directory."""
+    from swift.arguments import ModelArgs, TemplateArgs
+    from swift.model import load_model
+    from swift.template import get_template
+
+    known = ModelArgs.__dataclass_fields__
+    if unknown := [name for name in settings if name not in known]:
+        near = did_you_mean(unknown[0], known)
+        raise SwiftError(f'{unknown[0]}: no such setting of a model;', near or f'known: {", ".join(known)}')
+    loaded = load_model(ModelArgs(model=model, adapters=adapters, **settings))
+    model = loaded.model
+    for index, path in enumerate(loaded.info.adapters):
+        model = _load_adapter(model, path, 'default' if index == 0 else f'adapter{index}')
+    template = template or get_template(TemplateArgs(), loaded.processor, loaded.info)
+    return model, template, os.path.basename(os.path.normpath(loaded.info.model_dir))
+
+
+def _load_adapter(model: Any, path: str, name: str) -> Any:
+    """The model with the adapter of a directory on it, beside those it has."""
+    from swift.tuners import load_adapter
+
+    return load_adapter(model, path, name=name)
+
+
+def _check_adapter(path: str) -> None:
+    if not os.path.isfile(os.path.join(path, 'adapter_config.json')):
+        raise SwiftError(f'{path} holds no adapter_config.json;', 'give the directory of a trained adapter')
