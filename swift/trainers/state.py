@@ -27,23 +27,24 @@ logger = get_logger()
 
 
 @dataclass(frozen=True)
-class BatchShape:
-    """What the order of the micro-batches depends on besides the data: a position is only meaningful for the same shape."""
+class EpochShape:
+    """How transformers' loop counts an epoch: the step number in a checkpoint says where it is only for the same counts.
 
-    world_size: int
-    per_device_train_batch_size: int
+    (Whether the order of the data is still the same is the loader's to judge: its position carries the identity of its plan.)
+    """
+
     gradient_accumulation_steps: int
     batches_per_epoch: int | None
-    """None: streaming, unknown."""
+    """Micro-batches of each process. None: streaming, unknown."""
 
     @staticmethod
-    def of(args: Any, loader: BatchLoader) -> BatchShape:
+    def of(args: Any, loader: BatchLoader) -> EpochShape:
         """The shape of this run; `args` are transformers' TrainingArguments."""
         try:
             length = len(loader)
         except TypeError:
             length = None
-        return BatchShape(world_size(), args.per_device_train_batch_size, args.gradient_accumulation_steps, length)
+        return EpochShape(args.gradient_accumulation_steps, length)
 
 
 def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | None) -> str:
@@ -76,35 +77,25 @@ def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | 
 def restore_loader(checkpoint: str, args: Any, loader: BatchLoader) -> bool:
     """Put the loader where the run was; False (and a line that says so) when the position can't be kept.
 
-    It can't be when the number of processes, the batch size or the amount of data changed: weights, optimizer, scheduler and
-    step count continue, the data starts an epoch anew.
+    It is kept as long as the data, its order and the number of samples a step are the same, also on another number of processes
+    (2 × 4 = 1 × 8). Otherwise weights, optimizer, scheduler and step count continue, and the data starts an epoch anew.
     """
-    path = os.path.join(checkpoint, _per_rank('loader_state', '.json'))
-    saved: dict[str, Any] | None = None
-    reason: str | None = None
+    reason = None
     try:
-        with open(path, encoding='utf-8') as stream:
-            saved = json.load(stream)
-    except FileNotFoundError:
-        reason = 'the checkpoint has no data position for this process'
-    except ValueError as error:
-        raise CheckpointError(f'{path} is damaged: {error};', 'resume from another checkpoint') from error
-    if saved is not None:
-        now = BatchShape.of(args, loader)
+        saved = _read_position(checkpoint)
+        now = EpochShape.of(args, loader)
         changed = [f'{name} {saved["shape"].get(name)} → {getattr(now, name)}'
                    for name in now.__dataclass_fields__ if saved['shape'].get(name) != getattr(now, name)]
         reason = ', '.join(changed) or None
-    reasons = [text for text in group.gather(reason) if text]
-    if not reasons:
-        try:
+        if reason is None:
             loader.load_state_dict(saved['position'])
-        except SwiftError as error:
-            reason = error.message
-        reasons = [text for text in group.gather(reason) if text]
+    except SwiftError as error:
+        reason = error.message
+    reasons = [text for text in group.gather(reason) if text]
     if reasons:
-        logger.warning('resumed: weights, optimizer, learning rate and step count; the data starts an epoch anew (%s)', reasons[0])
-        return False
-    return True
+        logger.warning('resumed: weights, optimizer, learning rate and step count; not the position in the data, which starts an '
+                       'epoch anew (%s)', reasons[0].rstrip(';'))
+    return not reasons
 
 
 def restore_callbacks(state: TrainerState, callbacks: list[TrainerCallback]) -> None:
@@ -153,8 +144,21 @@ def step_of(checkpoint: str) -> int:
     return int(match[1]) if match else 0
 
 
+def _read_position(checkpoint: str) -> dict[str, Any]:
+    """This process's data position; the first process's when the number of processes changed (loaders refuse what doesn't fit)."""
+    for name in (_per_rank('loader_state', '.json'), 'loader_state.json', 'loader_state_0.json'):
+        path = os.path.join(checkpoint, name)
+        if os.path.isfile(path):
+            try:
+                with open(path, encoding='utf-8') as stream:
+                    return json.load(stream)
+            except ValueError as error:
+                raise CheckpointError(f'{path} is damaged: {error};') from error
+    raise CheckpointError('the checkpoint has no data position;')
+
+
 def _save_loader(args: Any, loader: BatchLoader, folder: str) -> None:
-    shape = BatchShape.of(args, loader)
+    shape = EpochShape.of(args, loader)
     saved = {'shape': {name: getattr(shape, name) for name in shape.__dataclass_fields__}, 'position': loader.state_dict()}
     with open(os.path.join(folder, _per_rank('loader_state', '.json')), 'w', encoding='utf-8') as stream:
         json.dump(saved, stream)
