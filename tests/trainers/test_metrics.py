@@ -7,7 +7,14 @@ import torch
 
 from swift.core.errors import SwiftError
 from swift.trainers.metrics import (
-    MeanMetric, bleu_4, compute_acc, eval_metrics_map, rouge_l, rouge_n, text_metrics, words,
+    MeanMetric,
+    bleu_4,
+    compute_acc,
+    eval_metrics_map,
+    rouge_l,
+    rouge_n,
+    text_metrics,
+    words,
 )
 
 
