@@ -1,0 +1,327 @@
+"""LoRA through PEFT: built, stored and loaded strictly. PEFT is imported here and nowhere else in the house."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from swift.core.errors import CheckpointError, ModelError, did_you_mean
+from swift.core.log import get_logger
+from swift.tuners import targets
+from swift.tuners.modules import input_embedding, name_of, output_head
+
+if TYPE_CHECKING:
+    from swift.arguments.tuner import TunerArgs
+
+logger = get_logger(__name__)
+
+ADAPTER_FILE = 'adapter_model.safetensors'
+_SPLIT = 'initial_adapter'
+"""Key in the file's metadata that says: rows [r:2r] are the negated initial adapter (PiSSA, OLoRA)."""
+_CHANGES_BASE = re.compile(r'pissa(_niter_\d+)?|olora')
+_INITS = {'true': True, 'false': False, 'gaussian': 'gaussian', 'orthogonal': 'orthogonal', 'olora': 'olora', 'pissa': 'pissa'}
+
+_initial: weakref.WeakKeyDictionary[Any, dict[str, Tensor]] = weakref.WeakKeyDictionary()
+"""Model → its adapter as initialised, for initialisations that take the adapter out of the base weights."""
+
+
+class LoRA:
+    """`--tuner_type lora`."""
+
+    @staticmethod
+    def prepare(model: Any, args: TunerArgs, info: Any = None) -> Any:
+        """Wrap the targeted modules with fresh adapters; nothing else stays trainable."""
+        config = build_config(model, args, info)
+        tuned = _wrap(model, config)
+        if args.lora_dtype is not None:
+            cast_adapter(tuned, getattr(torch, args.lora_dtype))
+        for parameter in tuned.parameters():  # float16 gradients of float16 weights can't be scaled
+            if parameter.requires_grad and parameter.dtype == torch.float16 and args.lora_dtype is None:
+                parameter.data = parameter.data.float()
+        if args.init_weights == 'loftq':
+            _loftq(tuned)
+        elif isinstance(config.init_lora_weights, str) and _CHANGES_BASE.fullmatch(config.init_lora_weights):
+            _initial[tuned] = {key: value.detach().cpu().clone() for key, value in adapter_state(tuned).items()}
+        return tuned
+
+    @staticmethod
+    def save(
+        model: Any,
+        directory: str,
+        *,
+        processor: Any = None,
+        state_dict: dict | None = None,
+        dtype: Any = None,
+        name: str = 'default',
+    ) -> None:
+        """Write adapter_config.json and adapter_model.safetensors, which plain PEFT loads onto the original base.
+
+        An adapter that was split off the base weights (PiSSA, OLoRA) is stored as the difference to its start: rank
+        doubles, the base is the one on the hub.
+        """
+        os.makedirs(directory, exist_ok=True)
+        config = model.peft_config[name]
+        weights = adapter_state(model, name, state_dict)
+        metadata = {'format': 'pt'}
+        if model in _initial:
+            weights, config = _as_difference(weights, _initial[model], config)
+            metadata[_SPLIT] = str(model.peft_config[name].init_lora_weights)
+        if dtype is not None:
+            weights = {key: value.to(dtype) for key, value in weights.items()}
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in weights.items()},
+                  os.path.join(directory, ADAPTER_FILE), metadata=metadata)  # fmt: skip
+        _config_for_disk(config, model).save_pretrained(directory)
+        if processor is not None:
+            processor.save_pretrained(directory)
+
+    @staticmethod
+    def load(model: Any, directory: str, *, trainable: bool = False, name: str = 'default') -> Any:
+        """Put a stored adapter on a model (a second one beside the first under another name).
+
+        Every stored tensor must have a place of its shape and every place a tensor, else CheckpointError.
+        """
+        config = _read_config(directory, trainable)
+        stored, metadata = _read_weights(directory)
+        if trainable and _SPLIT in metadata:
+            return _resume_split(model, config, stored, metadata[_SPLIT], name)
+        tuned = _wrap(model, config, name)
+        problem = fill(tuned, stored, name)
+        if problem is None:
+            return tuned
+        if len(tuned.peft_config) > 1:
+            tuned.delete_adapter(name)
+            raise CheckpointError(f'the adapter {directory} does not fit: {problem}', 'was it trained on this base model?')
+        return _through_peft(tuned.unload(), directory, name, trainable, problem)
+
+
+def build_config(model: Any, args: TunerArgs, info: Any = None) -> LoraConfig:
+    """The LoraConfig that the arguments mean for this model."""
+    multimodal = bool(info is not None and info.is_multimodal)
+    tokens = _token_rows(model, args, info)
+    saved = targets.modules_to_save(model, args.modules_to_save)
+    parameters = targets.target_parameters(model, args.target_parameters)
+    modules = targets.target_modules(model, args, multimodal=multimodal) if args.target_modules or args.target_regex else []
+    if not modules and not parameters:
+        raise ModelError('LoRA has nothing to adapt;', 'name modules in --target_modules or --target_regex.')
+    if parameters and args.lora_dropout:
+        logger.info('--lora_dropout is 0 where bare parameters are adapted (--target_parameters)')
+    config = LoraConfig(
+        task_type='CAUSAL_LM',
+        r=args.lora_rank,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=0.0 if parameters else args.lora_dropout,
+        target_modules=modules,
+        target_parameters=parameters,
+        modules_to_save=saved,
+        bias=args.lora_bias,
+        use_rslora=args.use_rslora,
+        use_dora=args.use_dora,
+        init_lora_weights=_init(args),
+        trainable_token_indices=tokens,
+        ensure_weight_tying=bool(saved) and bool(getattr(model.config, 'tie_word_embeddings', False)),
+    )
+    return config
+
+
+def _init(args: TunerArgs) -> bool | str:
+    name = str(args.init_weights).lower()
+    if name == 'loftq':
+        return True
+    if name in _INITS or _CHANGES_BASE.fullmatch(name):
+        if args.use_dora and _CHANGES_BASE.fullmatch(name):
+            raise ModelError(f'--use_dora can not be combined with --init_weights {name};', 'choose one.')
+        return _INITS.get(name, name)
+    known = [*_INITS, 'pissa_niter_16', 'loftq']
+    raise ModelError(f'unknown --init_weights {args.init_weights!r};', did_you_mean(name, known) or f'known: {", ".join(known)}')
+
+
+def _token_rows(model: Any, args: TunerArgs, info: Any) -> dict[str, list[int]] | None:
+    """Rows of new special tokens, trained alone; None when there are none or the whole embedding is trained anyway."""
+    ids = sorted(info.new_token_ids) if info is not None and info.new_token_ids else None
+    if not ids:
+        return None
+    embedding, head = input_embedding(model), output_head(model)
+    tied = head is not None and embedding is not None and head.weight is embedding.weight
+    in_full = set(targets.modules_to_save(model, args.modules_to_save) or [])
+    names = [(name_of(model, module) or '').rpartition('.')[2] for module in (embedding, head) if module is not None]
+    if tied:
+        return None if in_full & set(names) else {names[0]: ids}
+    return {name: ids for name in names if name not in in_full} or None
+
+
+def _wrap(model: Any, config: LoraConfig, name: str = 'default') -> Any:
+    """get_peft_model, or a further adapter on a model that has one; PEFT's refusals become one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            if isinstance(model, PeftModel):
+                model.add_adapter(name, config)
+                return model
+            return get_peft_model(model, config, adapter_name=name)
+        except (ValueError, NotImplementedError, TypeError, RuntimeError) as error:
+            raise ModelError(f'PEFT refuses this adapter: {" ".join(str(error).split())[:300]}') from error
+
+
+def cast_adapter(model: Any, dtype: torch.dtype) -> None:
+    """Give the adapter weights (not modules_to_save) another type."""
+    for key, parameter in model.named_parameters():
+        if 'lora_' in key and parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
+def adapter_state(model: Any, name: str = 'default', state_dict: dict | None = None) -> dict[str, Tensor]:
+    """The tensors of one adapter under their file names; they share memory with the model's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return get_peft_model_state_dict(model, state_dict=state_dict, adapter_name=name, save_embedding_layers=False)
+
+
+@torch.no_grad()
+def fill(model: Any, stored: dict[str, Tensor], name: str) -> str | None:
+    """Copy stored tensors into an adapter; None when every key and shape agreed, else what did not (nothing is copied)."""
+    own = adapter_state(model, name)
+    base = dict(model.named_parameters()) if set(stored) - set(own) else {}
+    places = {**{key: base[key] for key in stored if key not in own and key in base}, **own}
+    missing, unexpected = sorted(set(own) - set(stored)), sorted(set(stored) - set(places))
+    for kind, keys in (('missing', missing), ('unexpected', unexpected)):
+        if keys:
+            return f'{len(keys)} {kind} weights (first: {", ".join(keys[:3])});'
+    for key, value in stored.items():
+        if places[key].shape != value.shape:
+            return f'{key} is {tuple(value.shape)}, the model wants {tuple(places[key].shape)};'
+    for key, value in stored.items():
+        places[key].copy_(value)
+    return None
+
+
+def _through_peft(model: Any, directory: str, name: str, trainable: bool, problem: str) -> Any:
+    """Let PEFT translate an adapter that was written for another version of the model's modules; still strictly."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        try:
+            tuned = PeftModel.from_pretrained(model, directory, adapter_name=name, is_trainable=trainable)
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f'the adapter {directory} does not fit: {problem}', 'was it trained on this base model?'
+            ) from error
+    stored, _ = _read_weights(directory)
+    lost = next((str(w.message) for w in caught if 'missing adapter keys' in str(w.message)), None)
+    if lost or len(adapter_state(tuned, name)) < len({key for key in stored if '.lora_' in key}):
+        raise CheckpointError(f'the adapter {directory} does not fit: {problem}', 'was it trained on this base model?')
+    return tuned
+
+
+def _read_config(directory: str, trainable: bool) -> Any:
+    if not os.path.isfile(os.path.join(directory, 'adapter_config.json')):
+        raise CheckpointError(f'{directory} holds no adapter (adapter_config.json).')
+    try:
+        config = PeftConfig.from_pretrained(directory)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise CheckpointError(f'{directory}/adapter_config.json can not be used: {error}') from error
+    config.inference_mode = not trainable
+    return config
+
+
+def _read_weights(directory: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    path = os.path.join(directory, ADAPTER_FILE)
+    if os.path.isfile(path):
+        try:
+            with safe_open(path, framework='pt') as file:
+                metadata = file.metadata() or {}
+            return load_file(path), metadata
+        except Exception as error:  # SafetensorError has no public base class
+            raise CheckpointError(f'{path} can not be read: {error};', 'is the file complete?') from error
+    pickled = os.path.join(directory, 'adapter_model.bin')
+    if os.path.isfile(pickled):
+        return torch.load(pickled, map_location='cpu', weights_only=True), {}
+    raise CheckpointError(f'{directory} has no {ADAPTER_FILE};', 'the checkpoint is incomplete.')
+
+
+def _config_for_disk(config: Any, model: Any) -> Any:
+    import copy
+
+    config = copy.deepcopy(config)
+    config.inference_mode = True
+    if not config.base_model_name_or_path:
+        config.base_model_name_or_path = getattr(model.get_base_model(), 'name_or_path', None) or None
+    if isinstance(config.target_modules, set):
+        config.target_modules = sorted(config.target_modules)
+    if getattr(config, 'init_lora_weights', None) not in (True, False):
+        config.init_lora_weights = True  # else PEFT would repeat the initialisation, and change the base, on loading
+    return config
+
+
+# --- initialisations that move part of the base weights into the adapter (PiSSA, OLoRA) ---
+
+
+def _as_difference(weights: dict[str, Tensor], start: dict[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
+    """Adapter relative to the original base: W + s(BA - B₀A₀) = W + s [B, -B₀] [A; A₀]."""
+    import copy
+
+    stored = {}
+    for key, value in weights.items():
+        if '.lora_A.' in key or '.lora_embedding_A' in key:
+            stored[key] = torch.cat([value.detach().cpu(), start[key].to(value.dtype)], dim=0)
+        elif '.lora_B.' in key or '.lora_embedding_B' in key:
+            stored[key] = torch.cat([value.detach().cpu(), -start[key].to(value.dtype)], dim=1)
+        else:
+            stored[key] = value
+    config = copy.deepcopy(config)
+    scaling = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    config.r, config.use_rslora = 2 * config.r, False
+    config.lora_alpha = scaling * config.r
+    config.init_lora_weights = True
+    return stored, config
+
+
+@torch.no_grad()
+def _resume_split(model: Any, config: Any, stored: dict[str, Tensor], init: str, name: str) -> Any:
+    """Go on training where a PiSSA or OLoRA run stopped: same residual base, same adapter of rank r."""
+    half = config.r // 2
+    now: dict[str, Tensor] = {}
+    start: dict[str, Tensor] = {}
+    for key, value in stored.items():
+        if '.lora_A.' in key or '.lora_embedding_A' in key:
+            now[key], start[key] = value[:half].clone(), value[half:].clone()
+        elif '.lora_B.' in key or '.lora_embedding_B' in key:
+            now[key], start[key] = value[:, :half].clone(), -value[:, half:].clone()
+        else:
+            now[key] = value
+    config.lora_alpha, config.r = config.lora_alpha / config.r * half, half
+    config.init_lora_weights = True
+    tuned = _wrap(model, config, name)
+    problem = fill(tuned, {**now, **start}, name)
+    if problem is not None:
+        raise CheckpointError(f'the adapter does not fit: {problem}', 'was it trained on this base model?')
+    for layer in tuned.modules():
+        if hasattr(layer, 'lora_A') and name in getattr(layer, 'lora_A', {}):
+            base = layer.get_base_layer().weight
+            delta = layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight)
+            delta = delta.T if getattr(layer, 'fan_in_fan_out', False) else delta
+            base.data = (base.data.to(torch.float32) - delta).to(base.dtype)
+    fill(tuned, now, name)
+    tuned.peft_config[name].init_lora_weights = init
+    _initial[tuned] = start
+    return tuned
+
+
+def _loftq(model: Any) -> None:
+    """Start the adapters at the quantisation error of a 4-bit base (arXiv:2310.08659)."""
+    if not getattr(model, 'is_loaded_in_4bit', False):
+        raise ModelError(
+            '--init_weights loftq makes up for the rounding of a 4-bit base, and this model is not quantised;',
+            'load it with bitsandbytes in 4 bits, or take another --init_weights.',
+        )
+    from peft import replace_lora_weights_loftq
+
+    replace_lora_weights_loftq(model)
