@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,16 +54,17 @@ def download_dataset(
     use_hf: bool | None = None,
     token: str | None = None,
     allow_patterns: Iterable[str] | None = None,
+    force: bool = False,
 ) -> str:
     """The local directory of a data set: `dataset_id` itself if it is a directory, else the downloaded snapshot.
 
     With `subset`, only files under that folder, files that carry its name, and the card are fetched, unless
-    `allow_patterns` says exactly which. Raises DatasetError.
+    `allow_patterns` says exactly which; `force` fetches again what is there. Raises DatasetError.
     """
     allow = None if allow_patterns is None else list(allow_patterns)
     if allow is None and subset and subset != 'default':
         allow = [f'{subset}/*', f'*/{subset}/*', f'*{subset}*', 'README.md', 'dataset_info*.json']
-    return _resolve('dataset', str(dataset_id), revision, use_hf, token, allow, None)
+    return _resolve('dataset', str(dataset_id), revision, use_hf, token, allow, None, force)
 
 
 def list_dataset_files(
@@ -79,7 +81,9 @@ def list_dataset_files(
         raise _unreachable('dataset', dataset_id, hf, error) from error
 
 
-def _resolve(kind: str, name: str, revision: str | None, use_hf: bool | None, token: str | None, allow, ignore) -> str:
+def _resolve(
+    kind: str, name: str, revision: str | None, use_hf: bool | None, token: str | None, allow, ignore, force: bool = False
+) -> str:
     local = Path(name).expanduser()
     if local.is_dir():
         return str(local)
@@ -87,18 +91,18 @@ def _resolve(kind: str, name: str, revision: str | None, use_hf: bool | None, to
     _check_id(kind, name, hf)
     try:
         fetch = _hf_snapshot if hf else _ms_snapshot
-        return str(fetch(kind, name, revision, token, allow, ignore))
+        return str(fetch(kind, name, revision, token, allow, ignore, force))
     except SwiftError:
         raise
     except Exception as error:  # the clients raise a dozen unrelated classes; every one means "not fetched"
         raise _unreachable(kind, name, hf, error) from error
 
 
-def _hf_snapshot(kind: str, name: str, revision, token, allow, ignore) -> str:
+def _hf_snapshot(kind: str, name: str, revision, token, allow, ignore, force: bool) -> str:
     from huggingface_hub import snapshot_download
 
     return snapshot_download(
-        name, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore
+        name, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore, force_download=force
     )
 
 
@@ -108,10 +112,11 @@ def _hf_files(name: str, revision, token) -> list[str]:
     return HfApi(token=token).list_repo_files(name, revision=revision, repo_type='dataset')
 
 
-def _ms_snapshot(kind: str, name: str, revision, token, allow, ignore) -> str:
+def _ms_snapshot(kind: str, name: str, revision, token, allow, ignore, force: bool) -> str:
     download = _modelscope()
+    scope = tempfile.mkdtemp(prefix='swift-ms-') if force else None  # the client has no switch to fetch again
     return download(
-        repo_id=name, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore
+        repo_id=name, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore, cache_dir=scope
     )
 
 

@@ -1,0 +1,27 @@
+"""Rows of any shape, from files, hubs or streams → conversations; their tokens on disk; micro-batches in training order."""
+
+from swift.core.lazy import lazy_face
+
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        'AlpacaPreprocessor': 'swift.dataset.convert',
+        'AutoPreprocessor': 'swift.dataset.convert',
+        'BadRows': 'swift.dataset.bad_rows',
+        'Conversations': 'swift.dataset.sources',
+        'DatasetLoader': 'swift.dataset.load',
+        'DatasetMeta': 'swift.dataset.registry',
+        'LazySamples': 'swift.dataset.encode',
+        'MessagesPreprocessor': 'swift.dataset.convert',
+        'ResponsePreprocessor': 'swift.dataset.convert',
+        'RowPreprocessor': 'swift.dataset.convert',
+        'Splits': 'swift.dataset.load',
+        'SubsetDataset': 'swift.dataset.registry',
+        'TokenStore': 'swift.dataset.store',
+        'encode_rows': 'swift.dataset.encode',
+        'load_dataset': 'swift.dataset.load',
+        'make_loader': 'swift.dataset.loader',
+        'pack': 'swift.dataset.packing',
+        'register_dataset': 'swift.dataset.registry',
+    },
+)
