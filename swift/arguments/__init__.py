@@ -21,6 +21,18 @@ _NAMES = {
     'InferArguments': 'swift.arguments.commands',
     'ExportArguments': 'swift.arguments.commands',
     'MergeArguments': 'swift.arguments.commands',
+    'PlanArguments': 'swift.arguments.commands',
+    'PreviewArguments': 'swift.arguments.commands',
+    'VerifyArguments': 'swift.arguments.commands',
+    'PreviewArgs': 'swift.arguments.inspection',
+    'VerifyArgs': 'swift.arguments.inspection',
+    'Arguments': 'swift.arguments.commands',
+    'parse_args': 'swift.arguments.parse',
+    'resolve': 'swift.arguments.derive:resolve',
+    'Facts': 'swift.arguments.derive',
+    'save_args': 'swift.arguments.saved',
+    'load_saved_args': 'swift.arguments.saved',
+    'find_checkpoint': 'swift.arguments.saved',
 }
 
 __getattr__, __dir__, __all__ = lazy_face(__name__, _NAMES)

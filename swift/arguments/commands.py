@@ -9,6 +9,7 @@ from swift.arguments.base import RunArgs
 from swift.arguments.data import DataArgs
 from swift.arguments.export import ExportArgs
 from swift.arguments.generate import GenerationArgs, InferArgs
+from swift.arguments.inspection import PreviewArgs, VerifyArgs
 from swift.arguments.model import ModelArgs
 from swift.arguments.template import TemplateArgs
 from swift.arguments.train import TrainArgs
@@ -16,10 +17,10 @@ from swift.arguments.tuner import TunerArgs
 
 
 class Arguments:
-    """What all argument classes can do. After `freeze` (which `resolve` calls) no value changes any more."""
+    """What all argument classes can do. Once settled (`resolve` does that) no value changes any more."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self.__dict__.get('_frozen'):
+        if self.__dict__.get('_settled'):
             raise AttributeError(f'arguments are settled and cannot be changed (tried: {name}); parse new ones')
         object.__setattr__(self, name, value)
 
@@ -31,8 +32,13 @@ class Arguments:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
+    def command(self) -> str | None:
+        """The command that these arguments were settled for; None before."""
+        return self.__dict__.get('_command')
+
+    @property
     def sources(self) -> dict[str, str]:
-        """Where each value that is not a default comes from: `command line`, `file:NAME`, `environment:NAME`, …"""
+        """Where every value that is not a default comes from: `command line`, `file …`, `environment …`, `args.json of …`, `derived`."""
         return dict(self.__dict__.get('_sources', {}))
 
 
@@ -44,9 +50,6 @@ class BaseArguments(RunArgs, TemplateArgs, ModelArgs, Arguments):
 @dataclass
 class SftArguments(GenerationArgs, TunerArgs, DataArgs, TrainArgs, BaseArguments):
     """Arguments of `swift sft`."""
-
-    load_args: bool = False
-    """Take settings from the args.json of the checkpoint that is resumed or trained further; flags given here win."""
 
 
 @dataclass
@@ -81,3 +84,37 @@ class MergeArguments(ExportArguments):
 
     merge_lora: bool = True
     """Merge the adapters into the model and write a model that needs none."""
+
+
+@dataclass
+class PlanArguments(SftArguments):
+    """Arguments of `swift plan`."""
+
+
+@dataclass
+class PreviewArguments(PreviewArgs, SftArguments):
+    """Arguments of `swift preview`."""
+
+
+@dataclass
+class VerifyArguments(VerifyArgs, SftArguments):
+    """Arguments of `swift verify`."""
+
+    load_args: bool = True
+    """Take model, template and data settings from the args.json of the checkpoint; flags given here win."""
+
+
+CLASSES: dict[str, type[Arguments]] = {
+    'pt': PretrainArguments,
+    'sft': SftArguments,
+    'infer': InferArguments,
+    'export': ExportArguments,
+    'merge-lora': MergeArguments,
+    'plan': PlanArguments,
+    'preview': PreviewArguments,
+    'verify': VerifyArguments,
+}
+"""Command → its arguments."""
+
+TRAINING = ('pt', 'sft', 'plan', 'preview', 'verify')
+"""Commands with training flags."""

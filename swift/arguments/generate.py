@@ -22,7 +22,7 @@ class GenerationArgs:
     """Above 1 discourages repetition; None: the model's generation_config.json."""
     num_beams: int = 1
     """Beams of beam search."""
-    stop_words: list[str] = field(default_factory=list)
+    stop_words: list[str] = field(default_factory=list, metadata={'split': False})
     """Texts that end an answer, besides the template's own."""
     logprobs: bool = False
     """Return the log-probability of every token."""

@@ -26,7 +26,7 @@ class ModelArgs:
     """Attention: flash_attn, flash_attention_3, sdpa, eager, flex_attention, or a hub kernel id; None: the best installed."""
     experts_impl: str | None = None
     """How mixture-of-experts layers compute: eager, batched_mm, grouped_mm; None: transformers' choice."""
-    new_special_tokens: list[str] = field(default_factory=list)
+    new_special_tokens: list[str] = field(default_factory=list, metadata={'split': False})
     """Special tokens added to the tokenizer (or .txt files with one per line); their rows are trained and saved."""
     rope_scaling: str | dict | None = None
     """Longer context by scaling positions: linear, dynamic, yarn, or a dict with transformers' keys."""

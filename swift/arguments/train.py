@@ -126,7 +126,7 @@ class TrainArgs:
     """Largest weight file."""
     create_checkpoint_symlink: bool = False
     """Link the best and the last checkpoint as best and last."""
-    resume_from_checkpoint: str | None = None
+    resume_from_checkpoint: str | None = field(default=None, metadata={'bare': 'true'})
     """Continue a run exactly: a checkpoint, a run or output directory (its last complete one), or true: the last run in output_dir."""
     resume_only_model: bool = False
     """With resume_from_checkpoint: take the weights only and start at step 0."""

@@ -1,0 +1,299 @@
+"""What makes no sense, as tables: ranges, conflicts, flags without effect. No check reads a model or data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from swift.arguments.commands import TRAINING
+
+Values = dict[str, Any]
+Test = Callable[[Values], bool]
+
+POSITIVE = ('above 0', lambda v: v > 0)
+NOT_NEGATIVE = ('0 or above', lambda v: v >= 0)
+SHARE = ('from 0 to below 1', lambda v: 0 <= v < 1)
+
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        (
+            'max_length max_model_len per_device_train_batch_size per_device_eval_batch_size max_batch_tokens '
+            'gradient_accumulation_steps lora_rank packing_length packing_num_proc dataset_num_proc shuffle_buffer_size '
+            'num_train_epochs save_steps eval_steps logging_steps save_total_limit max_new_tokens num_beams max_batch_size '
+            'write_batch_size val_dataset_sample rope_scaling_factor repetition_penalty lorap_lr_ratio early_stop_interval '
+            'adam_epsilon num_samples ddp_timeout'
+        ).split(),
+        POSITIVE,
+    ),
+    **dict.fromkeys(
+        (
+            'learning_rate weight_decay max_grad_norm temperature top_k lora_alpha warmup_steps z_loss_coef top_logprobs '
+            'dataloader_num_workers seed neftune_noise_alpha'
+        ).split(),
+        NOT_NEGATIVE,
+    ),
+    **dict.fromkeys('lora_dropout split_dataset_ratio adam_beta1 adam_beta2 label_smoothing_factor'.split(), SHARE),
+    'freeze_parameters_ratio': ('from 0 to 1', lambda v: 0 <= v <= 1),
+    'warmup_ratio': ('from 0 to 1', lambda v: 0 <= v <= 1),
+    'top_p': ('above 0, at most 1', lambda v: 0 < v <= 1),
+    'max_steps': ('above 0, or -1 for as many as num_train_epochs needs', lambda v: v == -1 or v > 0),
+    'model_name': ('one name, or a Chinese and an English one', lambda v: len(v) <= 2),
+    'model_author': ('one name, or a Chinese and an English one', lambda v: len(v) <= 2),
+    'interleave_prob': ('probabilities from 0 to 1', lambda v: all(0 <= p <= 1 for p in v) and sum(v) > 0),
+}
+"""Flag → what is allowed, and its test (None always passes)."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Two or more given flags that exclude each other. `test` sees all values; it counts only if all of `given` were given."""
+
+    given: tuple[str, ...]
+    test: Test
+    message: str
+    commands: tuple[str, ...] = ()
+
+
+def _always(values: Values) -> bool:
+    return True
+
+
+CONFLICTS: tuple[Conflict, ...] = (
+    Conflict(
+        ('val_dataset', 'split_dataset_ratio'),
+        lambda v: bool(v['val_dataset']) and v['split_dataset_ratio'] > 0,
+        '--val_dataset and --split_dataset_ratio both say what to validate on; give one of them',
+    ),
+    Conflict(('target_modules', 'target_regex'), _always, '--target_modules and --target_regex both choose modules; give one of them'),
+    Conflict(
+        ('warmup_ratio', 'warmup_steps'),
+        lambda v: v['warmup_ratio'] > 0 and v['warmup_steps'] > 0,
+        '--warmup_ratio and --warmup_steps both set the warm-up; give one of them',
+    ),
+    Conflict(('bf16', 'fp16'), lambda v: bool(v['bf16'] and v['fp16']), '--bf16 and --fp16 exclude each other'),
+    Conflict(
+        ('bf16', 'torch_dtype'),
+        lambda v: bool(v['bf16']) and v['torch_dtype'] == 'float16',
+        '--bf16 true does not go with --torch_dtype float16',
+    ),
+    Conflict(
+        ('fp16', 'torch_dtype'),
+        lambda v: bool(v['fp16']) and v['torch_dtype'] == 'bfloat16',
+        '--fp16 true does not go with --torch_dtype bfloat16',
+    ),
+    Conflict(
+        ('max_batch_tokens', 'per_device_train_batch_size'),
+        _always,
+        '--max_batch_tokens and --per_device_train_batch_size both set the size of a micro-batch; give one of them',
+    ),
+    Conflict(
+        ('packing', 'lazy_tokenize'),
+        lambda v: bool(v['packing'] and v['lazy_tokenize']),
+        '--packing needs the length of every row before training, --lazy_tokenize true leaves it unknown; drop one of them',
+    ),
+    Conflict(
+        ('packing', 'group_by_length'),
+        lambda v: bool(v['packing'] and v['group_by_length']),
+        '--group_by_length has nothing to sort with --packing: packed rows are equally long',
+    ),
+    Conflict(
+        ('packing', 'padding_free'),
+        lambda v: v['packing'] and v['padding_free'] is False,
+        '--packing runs without padding; drop --padding_free false',
+    ),
+    Conflict(
+        ('streaming', 'group_by_length'),
+        lambda v: bool(v['streaming'] and v['group_by_length']),
+        '--group_by_length needs all lengths, --streaming true reads rows as they come; drop one of them',
+    ),
+    Conflict(
+        ('streaming', 'lazy_tokenize'),
+        lambda v: bool(v['streaming'] and v['lazy_tokenize']),
+        '--streaming true tokenises rows as they come already; drop --lazy_tokenize',
+    ),
+    Conflict(
+        ('enable_dft_loss', 'loss_type'),
+        lambda v: bool(v['enable_dft_loss'] and v['loss_type']),
+        '--enable_dft_loss and --loss_type both choose the loss; give one of them',
+    ),
+    Conflict(
+        ('stream', 'num_beams'),
+        lambda v: bool(v['stream']) and v['num_beams'] > 1,
+        '--stream true cannot show beams that are still compared; drop it or --num_beams',
+    ),
+    Conflict(
+        ('save_strategy', 'load_best_model_at_end'),
+        lambda v: v['save_strategy'] == 'no' and v['load_best_model_at_end'],
+        '--load_best_model_at_end needs checkpoints; drop --save_strategy no',
+    ),
+)
+
+
+@dataclass(frozen=True)
+class NoEffect:
+    """Flags that do nothing while `test` holds. `why` completes “has no effect …”. Only flags that were given count."""
+
+    flags: tuple[str, ...]
+    test: Test
+    why: str
+    commands: tuple[str, ...] = TRAINING
+    warn: bool = False
+    """True: a warning is enough, since commands written for other defaults carry such flags."""
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_LORA = _flags(
+    'lora_rank lora_alpha lora_dropout lora_bias lora_dtype lorap_lr_ratio use_rslora use_dora init_weights '
+    'target_modules target_regex target_parameters modules_to_save'
+)
+_FREEZE = _flags(
+    'freeze_parameters freeze_parameters_regex freeze_parameters_ratio trainable_parameters trainable_parameters_regex'
+)
+_SAMPLING = _flags('max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs')
+_MIXING = _flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length packing_num_proc lazy_tokenize')
+
+
+def _validates(v: Values) -> bool:
+    return bool(v['val_dataset'] or v['split_dataset_ratio'] > 0)
+
+
+NO_EFFECT: tuple[NoEffect, ...] = (
+    NoEffect(_LORA, lambda v: v['tuner_type'] == 'full', 'with --tuner_type full, which trains no adapter'),
+    NoEffect(_FREEZE, lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora, which freezes the whole model'),
+    NoEffect(_flags('packing_length packing_num_proc'), lambda v: not v['packing'], 'without --packing true'),
+    NoEffect(_flags('max_batch_tokens'), lambda v: v['packing'], 'with --packing: a packed row is the batch; set --packing_length'),
+    NoEffect(_flags('shuffle_buffer_size'), lambda v: not v['streaming'], 'without --streaming true', (*TRAINING, 'infer')),
+    NoEffect(_flags('stopping_strategy'), lambda v: v['interleave_prob'] is None, 'without --interleave_prob'),
+    NoEffect(_flags('interleave_prob'), lambda v: len(v['dataset']) == 1, 'with a single data set'),
+    NoEffect(_flags('rope_scaling_factor'), lambda v: v['rope_scaling'] is None, 'without --rope_scaling', ()),
+    NoEffect(_flags('max_memory offload_folder'), lambda v: v['device_map'] is None, 'without --device_map', ()),
+    NoEffect(_SAMPLING, lambda v: not v['predict_with_generate'], 'in training without --predict_with_generate true'),
+    NoEffect(
+        _flags('top_k top_p'),
+        lambda v: v['temperature'] == 0 and v['num_beams'] == 1,
+        'with --temperature 0, which always takes the likeliest token',
+        (*TRAINING, 'infer'),
+    ),
+    NoEffect(_flags('top_logprobs'), lambda v: not v['logprobs'], 'without --logprobs true', (*TRAINING, 'infer')),
+    NoEffect(_flags('num_train_epochs'), lambda v: v['max_steps'] > 0, 'with --max_steps, which decides the length of the run'),
+    NoEffect(_flags('resume_only_model'), lambda v: v['resume_from_checkpoint'] is None, 'without --resume_from_checkpoint'),
+    NoEffect(_flags('load_data_args'), lambda v: not v['load_args'], 'with --load_args false', ('infer',)),
+    NoEffect(_flags('hub_model_id hub_private_repo commit_message'), lambda v: not v['push_to_hub'], 'without --push_to_hub true', ()),
+    NoEffect(_flags('wandb_project'), lambda v: 'wandb' not in v['report_to'], 'without --report_to wandb'),
+    NoEffect(_flags('mlflow_tracking_uri'), lambda v: 'mlflow' not in v['report_to'], 'without --report_to mlflow'),
+    NoEffect(_flags('logging_dir'), lambda v: 'tensorboard' not in v['report_to'], 'without --report_to tensorboard'),
+    NoEffect(
+        _flags('swanlab_project swanlab_workspace swanlab_exp_name swanlab_mode'),
+        lambda v: 'swanlab' not in v['report_to'],
+        'without --report_to swanlab',
+    ),
+    NoEffect(
+        _flags('gradient_checkpointing_kwargs'), lambda v: not v['gradient_checkpointing'], 'without --gradient_checkpointing true'
+    ),
+    NoEffect(_flags('loss_kwargs'), lambda v: v['loss_type'] is None, 'without --loss_type'),
+    NoEffect(_flags('optim optim_args'), lambda v: v['optimizer'] is not None, 'with --optimizer, which makes the optimizer'),
+    NoEffect(
+        _flags('warmup_ratio warmup_steps'),
+        lambda v: v['lr_scheduler_type'] == 'constant',
+        'with --lr_scheduler_type constant; constant_with_warmup has a warm-up',
+    ),
+    NoEffect(_flags('save_steps'), lambda v: v['save_strategy'] not in ('steps', 'best'), 'unless --save_strategy is steps'),
+    NoEffect(
+        _flags('save_total_limit save_only_model max_shard_size create_checkpoint_symlink'),
+        lambda v: v['save_strategy'] == 'no',
+        'with --save_strategy no',
+    ),
+    NoEffect(_flags('eval_steps'), lambda v: v['eval_strategy'] in ('no', 'epoch'), 'unless --eval_strategy is steps'),
+    NoEffect(_flags('logging_steps'), lambda v: v['logging_strategy'] != 'steps', 'unless --logging_strategy is steps'),
+    NoEffect(
+        _flags('eval_strategy eval_steps per_device_eval_batch_size metric_for_best_model greater_is_better eval_metric val_dataset_shuffle'),
+        lambda v: not _validates(v),
+        'without validation data (--val_dataset or --split_dataset_ratio)',
+        warn=True,
+    ),
+    NoEffect(
+        _flags('predict_with_generate load_best_model_at_end early_stop_interval eval_on_start'),
+        lambda v: not _validates(v),
+        'without validation data (--val_dataset or --split_dataset_ratio)',
+    ),
+    NoEffect(_flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
+             lambda v: not v['use_chat_template'], 'with --use_chat_template false: rows are plain text'),
+    NoEffect(_MIXING, _always, 'in swift infer, which answers the rows one by one in their order', ('infer',)),
+    NoEffect(_flags('loss_scale padding_free'), _always, 'in swift infer, which trains nothing', ('infer',)),
+    NoEffect(_flags('metric val_dataset_sample write_batch_size strict columns dataset_num_proc'),
+             lambda v: not (v['val_dataset'] or v['dataset'] or v['load_data_args']),
+             'without --val_dataset (or --load_data_args true)', ('infer',)),
+
+    NoEffect(
+        _flags('system max_length truncation_strategy use_chat_template loss_scale padding_free agent_template '
+               'enable_thinking preserve_thinking add_non_thinking_prefix response_prefix load_data_args'),
+        _always,
+        'in export: no row is encoded',
+        ('export', 'merge-lora'),
+    ),
+)
+
+
+def range_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(flag, mistake) for every given value outside its range."""
+    found = []
+    for name in given:
+        if name in RANGES and name in values and values[name] is not None:
+            allowed, test = RANGES[name]
+            if not test(values[name]):
+                found.append((name, f'must be {allowed}, got {values[name]}'))
+    return found
+
+
+def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> list[str]:
+    """Every pair of given flags that exclude each other, and a few larger contradictions."""
+    found = []
+    for rule in CONFLICTS:
+        if all(name in given for name in rule.given) and all(name in values for name in rule.given) and rule.test(values):
+            found.append(rule.message)
+    if command in TRAINING:
+        found += _training_conflicts(values)
+    if command == 'merge-lora' and not values['merge_lora']:
+        found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')
+    if command == 'export' and not (values['merge_lora'] or values['push_to_hub']):
+        found.append('nothing to export: give --merge_lora true (or --push_to_hub true)')
+    if values.get('push_to_hub') and not values.get('hub_model_id'):
+        found.append('--push_to_hub needs --hub_model_id')
+    return found
+
+
+def _training_conflicts(v: Values) -> list[str]:
+    found = []
+    if v['truncation_strategy'] == 'split' and v['use_chat_template']:
+        found.append('--truncation_strategy split works for plain text only (swift pt, or --use_chat_template false)')
+    if v['truncation_strategy'] == 'split' and v['lazy_tokenize']:
+        found.append('--truncation_strategy split makes several samples of a row, which --lazy_tokenize true cannot count; drop one of them')
+    if v['interleave_prob'] is not None and v['dataset'] and len(v['interleave_prob']) not in (1, len(v['dataset'])):
+        found.append(f'--interleave_prob has {len(v["interleave_prob"])} values for {len(v["dataset"])} data sets')
+    if v['early_stop_interval'] and v['eval_strategy'] == 'no':
+        found.append('--early_stop_interval needs evaluations; drop --eval_strategy no')
+    if v['full_determinism'] and v['torch_compile']:
+        found.append('--full_determinism and --torch_compile exclude each other')
+    return found
+
+
+def effect_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """(flag, mistake, only a warning) for every given flag that does nothing. Values that ask for nothing pass."""
+    found: list[tuple[str, str, bool]] = []
+    seen = set()
+    for rule in NO_EFFECT:
+        names = [name for name in rule.flags if name in given and name in values and name not in seen]
+        names = [name for name in names if not _idle(values[name])]
+        if names and (not rule.commands or command in rule.commands) and rule.test(values):
+            seen.update(names)
+            found += [(name, f'has no effect {rule.why}', rule.warn) for name in names]
+    return found
+
+
+def _idle(value: Any) -> bool:
+    """A value that asks for nothing: false, none, an empty list."""
+    return value is None or value is False or (isinstance(value, (list, dict)) and not value)

@@ -1,0 +1,163 @@
+"""Settings that come from an earlier run's args.json, checkpoint aliases of --model_type, and what must be there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from swift.arguments import later
+from swift.arguments.commands import CLASSES, TRAINING
+from swift.arguments.data import DataArgs
+from swift.arguments.flags import flags_of
+from swift.arguments.model import ModelArgs
+from swift.arguments.saved import SavedArgs, find_checkpoint, load_saved_args
+from swift.arguments.template import TemplateArgs
+from swift.core.errors import SwiftError, did_you_mean
+
+Settings = dict[str, tuple[Any, str]]
+"""Flag → value and where it came from."""
+
+_OF_THE_MODEL = {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'}
+_OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
+_OF_THE_MACHINE = {'device_map', 'max_memory', 'offload_folder', 'adapters', 'max_length', 'truncation_strategy', 'padding_free', 'loss_scale'}
+_OF_THE_START = {'resume_from_checkpoint', 'resume_only_model', 'dry_run', 'ignore_args_error', 'load_args', 'load_data_args', 'hub_token'}
+_EITHER_OR = (
+    {'val_dataset', 'split_dataset_ratio'},
+    {'target_modules', 'target_regex'},
+    {'max_steps', 'num_train_epochs'},
+    {'warmup_ratio', 'warmup_steps'},
+    {'max_batch_tokens', 'per_device_train_batch_size'},
+    {'template', 'agent_template'},
+    {'rope_scaling', 'rope_scaling_factor'},
+)
+"""Giving one of these anew drops what was saved for the other."""
+
+
+def inherit(command: str, explicit: Settings, values: dict[str, Any], mistakes: list[str]) -> tuple[Settings, list[str]]:
+    """All settings: those given, and for what is left out those of the checkpoint that is named. Also notes for the user."""
+    settings, notes = dict(explicit), []
+    _model_alias(settings, values, mistakes, notes)
+    _places(command, settings, mistakes, notes)
+    values = values | {name: value for name, (value, _) in settings.items()}
+    try:
+        saved, wanted = _saved(command, settings, values)
+    except SwiftError as error:
+        mistakes.append(str(error))
+        return settings, notes
+    if saved is not None:
+        _take_over(command, saved, wanted, settings)
+    return settings, notes
+
+
+def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Settings) -> None:
+    given = set(settings)
+    for name in flags_of(CLASSES[command]):
+        if name not in wanted or name not in saved.values or saved.sources.get(name) == 'derived' or name in settings:
+            continue
+        if name not in saved.sources and saved.values[name] is None:
+            continue
+        if any(name in pair and pair & given for pair in _EITHER_OR):
+            continue
+        settings[name] = (saved.values[name], f'args.json of {os.path.dirname(saved.path)}')
+
+
+def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[SavedArgs | None, set[str]]:
+    """The args.json that counts, and which of its flags are taken over."""
+    everything = set(flags_of(CLASSES[command]))
+    resumed = values.get('resume_from_checkpoint')
+    if command in TRAINING and resumed:
+        return load_saved_args(resumed), everything - _OF_THE_START
+    if not values['load_args']:
+        return None, set()
+    if values['adapters']:
+        path, wanted = values['adapters'][0], _OF_THE_MODEL - _OF_THE_MACHINE
+    else:
+        path, wanted = values['model'] or '', _OF_THE_MODEL - _OF_THE_MACHINE - {'model', 'model_type', 'model_revision'}
+    if command in ('verify', *TRAINING) or values['load_data_args']:
+        wanted = wanted | (_OF_THE_DATA if command == 'verify' or values['load_data_args'] else set())
+        wanted = wanted | ({'max_length', 'truncation_strategy', 'loss_scale'} if command == 'verify' else set())
+    return (load_saved_args(path) if os.path.isdir(path) else None), wanted
+
+
+def _places(command: str, settings: Settings, mistakes: list[str], notes: list[str]) -> None:
+    """Run directories stand for their last checkpoint; `true` stands for the last run."""
+    if 'adapters' in settings:
+        paths, source = settings['adapters']
+        settings['adapters'] = ([find_checkpoint(path) or path for path in paths], source)
+    if 'resume_from_checkpoint' in settings:
+        _resumed(settings, mistakes)
+    if command in ('infer', 'export', 'merge-lora', 'verify') and 'model' in settings and 'adapters' not in settings:
+        path, source = settings['model']
+        found = find_checkpoint(path) if path else None
+        if found and os.path.isfile(os.path.join(found, 'adapter_config.json')) and not os.path.isfile(os.path.join(found, 'config.json')):
+            notes.append(f'--model {path} holds an adapter; it is used as --adapters {found}')
+            del settings['model']
+            settings['adapters'] = ([found], source)
+
+
+def _resumed(settings: Settings, mistakes: list[str]) -> None:
+    path, source = settings['resume_from_checkpoint']
+    if path is None or path.lower() == 'false':
+        del settings['resume_from_checkpoint']
+        return
+    latest = path.lower() == 'true'
+    root = settings.get('output_dir', ('output', ''))[0] if latest else path
+    found = find_checkpoint(root)
+    if found:
+        settings['resume_from_checkpoint'] = (os.path.normpath(found), source)
+    elif latest:
+        mistakes.append(f'--resume_from_checkpoint true: no checkpoint in {root}; name one, or start anew without the flag')
+    else:
+        problem = 'no checkpoint-N in it' if os.path.isdir(path) else 'no such directory'
+        mistakes.append(f'--resume_from_checkpoint {path}: {problem}')
+
+
+def _model_alias(settings: Settings, values: dict[str, Any], mistakes: list[str], notes: list[str]) -> None:
+    """`--model_type qwen-7b-chat` names a checkpoint, as in 2.x; `--model_type qwen2` names a family."""
+    if 'model_type' not in settings or settings['model_type'][0] is None:
+        return
+    alias, source = settings['model_type']
+    ids = model_aliases().get(alias.lower().replace('.', '_'))
+    if ids is None:
+        return
+    del settings['model_type']
+    if settings.get('model', (None,))[0] or settings.get('adapters', (None,))[0]:
+        notes.append(f'--model_type {alias} (2.x) names a checkpoint; the family is read from the model')
+        return
+    modelscope, hugging_face = ids if isinstance(ids, list) else (ids, ids)
+    use_hf = settings.get('use_hf', (values['use_hf'], ''))[0]
+    model = hugging_face if use_hf else modelscope
+    notes.append(f'--model_type {alias} (2.x) is now --model {model}')
+    settings['model'] = (model, f'{source}, by --model_type {alias}')
+
+
+def model_aliases() -> dict[str, Any]:
+    """2.x's names of checkpoints → model id, or [ModelScope id, Hugging Face id] where they differ."""
+    return later.read_facts('model_aliases.json')['aliases']
+
+
+def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[str]:
+    """What is missing. Flags that were given wrongly (`failed`) are not asked for again."""
+    missing = []
+    if not values['model'] and not values['adapters'] and not failed & {'model', 'adapters', 'resume_from_checkpoint'}:
+        missing.append(_missing_model(command, values))
+    if command in ('pt', 'sft', 'plan', 'preview') and not values['dataset'] and 'dataset' not in failed:
+        missing.append('--dataset is required: files, folders, or ids of a hub')
+    if command == 'merge-lora' or (command == 'export' and values['merge_lora']):
+        if not values['adapters'] and 'adapters' not in failed:
+            missing.append('--adapters is required: the checkpoint directory whose adapter is merged')
+    if command == 'infer' and values['dataset'] and not values['val_dataset'] and not values['split_dataset_ratio']:
+        if not values['load_data_args']:
+            missing.append('--dataset is training data; give the rows to answer as --val_dataset (or split some off: --split_dataset_ratio)')
+    return missing
+
+
+def _missing_model(command: str, values: Mapping[str, Any]) -> str:
+    either = '' if command in TRAINING else ' (or --adapters, a trained checkpoint)'
+    text = f'--model is required{either}: an id of a hub or a local directory'
+    if values['model_type']:
+        near = did_you_mean(values['model_type'].lower().replace('.', '_'), model_aliases(), cutoff=0.75)
+        text += f'; --model_type {values["model_type"]} names no known checkpoint' + (f', {near}' if near else '')
+    return text
