@@ -1,0 +1,210 @@
+"""A model as an objective sees it: log-probabilities where there is a label, and nothing else computed.
+
+The wrapped module (DistributedDataParallel, FSDP, compiled, PEFT) is always called through its own forward, so that its hooks
+run. Logits are kept small by a hook on the output embedding: it hands on the hidden states of the predictors only, and the
+model then does to those logits whatever it does to all (scaling, soft-capping). Where even these logits are too many, the
+hook keeps the hidden states and the head is applied to chunks of them, made again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swift.core.types import AnswerTokens, Batch
+from swift.objectives.logps import Answers, answer_tokens, answers, chunked_statistics, statistics
+from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, segments
+
+CPU_LIMIT = 1 << 25
+"""Logits (elements) held at once on CPU; on a device 1/64 of its memory in bytes."""
+
+CHUNK = 1 << 22
+"""Logits (elements) of one chunk beyond that limit, on CPU; eight times as many on a device."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is run, found out once by `selfcheck.plan` and the same on every process."""
+
+    flat: bool = True
+    """Segments of a micro-batch lie in one row; otherwise one padded row each."""
+    selects: bool = True
+    """The hook on the output embedding works; otherwise all logits are made and then selected."""
+    tail: Callable[[Tensor], Tensor] | None = None
+    """What the model does to the logits of its head (scaling, soft-capping). None: unknown, so no chunks."""
+    reason: str | None = None
+    """Why the model can't run flat. None: it can."""
+
+
+def base_of(module: nn.Module) -> nn.Module:
+    """The transformers model inside DDP, torch.compile, and PEFT wrappers."""
+    while True:
+        inner = getattr(module, 'module', None) if type(module).__name__ in _WRAPPERS else None
+        inner = inner if inner is not None else getattr(module, '_orig_mod', None)
+        if inner is None:
+            break
+        module = inner
+    return module.get_base_model() if hasattr(module, 'get_base_model') else module
+
+
+_WRAPPERS = ('DistributedDataParallel', 'DataParallel', 'FullyShardedDataParallel', 'DeepSpeedEngine')
+
+
+class ModelActor:
+    """An Actor (see core.types) around a causal language model.
+
+    `module`: the model as the training loop has it, wrapped or not. `around` opens a context for each forward (adapters off
+    for a reference, autocast). `limit`: logits held at once; None: by the device. `noise`: alpha of NEFTune
+    (arXiv:2310.05914), uniform noise of ±alpha / √(L d) on the embeddings of a segment of L tokens, in training mode.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        plan: Plan | None = None,
+        around: Callable[[], AbstractContextManager] = nullcontext,
+        limit: int | None = None,
+        noise: float | None = None,
+    ):
+        self.module = module
+        self.plan = plan or Plan()
+        self.around = around
+        self.base = base_of(module)
+        self.head = self.base.get_output_embeddings() if hasattr(self.base, 'get_output_embeddings') else None
+        self.limit = limit
+        self.noise = noise
+        names = inspect.signature(self.base.forward).parameters
+        self.names = frozenset(names)
+        self.open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+        self.random_head = self.head is not None and any(
+            isinstance(part, nn.Dropout) and part.p > 0 for part in self.head.modules()
+        )
+
+    # ---- the three doors
+
+    def answer_logps(self, batch: Batch, want: Sequence[str] = ()) -> AnswerTokens:
+        """Log-probabilities of the N labelled tokens; `want` names optional fields of AnswerTokens."""
+        found = answers(batch)
+        size = found.index.numel() * self._vocabulary()
+        if self.plan.tail is None or not self.plan.selects or size <= self._limit(batch.input_ids.device):
+            with self.around():
+                logits = self._logits(batch, found.index - 1)
+            return answer_tokens(found, statistics(logits, found.targets, want), want)
+        return self._chunked(batch, found, want)
+
+    def logits(self, batch: Batch, index: Tensor | None = None) -> Tensor:
+        """[N, V] logits at the flat positions `index`; None: at the predictor of every labelled token."""
+        with self.around():
+            return self._logits(batch, answers(batch).index - 1 if index is None else index)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states, as the head gets them: [1, T, H] flat or [S, L, H] padded."""
+        with self.around():
+            if self.head is None:
+                return self._forward(batch).last_hidden_state
+            kept: list[Tensor] = []
+
+            def keep(module: nn.Module, args: tuple) -> tuple:
+                kept.append(args[0])
+                return (args[0][:1, :1], *args[1:])
+
+            self._forward(batch, keep)
+        return kept[0]
+
+    def inputs(self, batch: Batch, labels: bool = False) -> dict[str, Any]:
+        """Keyword arguments of the model's forward for `batch`."""
+        inputs: dict[str, Any] = {'input_ids': batch.input_ids, **(batch.media or {})}
+        if batch.attention_mask is not None:
+            inputs['attention_mask'] = batch.attention_mask
+        if 'position_ids' in self.names and (batch.flat or batch.position_ids.dim() == 3):
+            inputs['position_ids'] = batch.position_ids
+        if 'use_cache' in self.names:
+            inputs['use_cache'] = False
+        if labels:
+            inputs['labels'] = batch.labels
+        implementation = getattr(self.base.config, '_attn_implementation', None) or ''
+        if batch.flat and self.open_ended and 'flash' in implementation:
+            inputs.update(boundaries(batch.lengths, batch.input_ids.device))
+        return inputs
+
+    # ---- inside
+
+    def _forward(self, batch: Batch, hook: Callable | None = None) -> Any:
+        """The model's output for `batch`; `hook` sees (and may change) what its head gets."""
+        inputs = self.inputs(batch)
+        implementation = getattr(self.base.config, '_attn_implementation', None)
+        by_segment = batch.flat and implementation in (SEGMENTS, SEGMENTS_EAGER)
+        handle = self.head.register_forward_pre_hook(hook) if hook else nullcontext()
+        noisy = self._noise(batch) if self.noise and self.base.training and torch.is_grad_enabled() else nullcontext()
+        with handle, noisy, segments(batch.lengths.tolist()) if by_segment else nullcontext():
+            return self.module(**inputs)
+
+    def _noise(self, batch: Batch) -> AbstractContextManager:
+        """A hook on the input embedding that adds noise for as long as it is open."""
+        lengths = batch.lengths.to(batch.input_ids.device)
+        of_token = torch.repeat_interleave(lengths, lengths)[None, :, None] if batch.flat else lengths[:, None, None]
+
+        def add(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            size = self.noise / (of_token * output.shape[-1]).float().sqrt().to(output.dtype)
+            return output + torch.empty_like(output).uniform_(-1, 1) * size
+
+        return self.base.get_input_embeddings().register_forward_hook(add)
+
+    def _logits(self, batch: Batch, index: Tensor) -> Tensor:
+        if not self.plan.selects or self.head is None:
+            logits = logits_of(self._forward(batch))
+            return logits.reshape(-1, logits.shape[-1]).index_select(0, index)
+
+        def select(module: nn.Module, args: tuple) -> tuple:
+            return (args[0].reshape(-1, args[0].shape[-1]).index_select(0, index)[None], *args[1:])
+
+        return logits_of(self._forward(batch, select))[0]
+
+    def _chunked(self, batch: Batch, found: Answers, want: Sequence[str]) -> AnswerTokens:
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, args: tuple) -> tuple:
+            hidden = args[0].reshape(-1, args[0].shape[-1])
+            kept.append(hidden.index_select(0, found.index - 1))
+            return (hidden[None, :1], *args[1:])
+
+        device = batch.input_ids.device
+        with self.around():
+            self._forward(batch, keep)
+            chunk = CHUNK if device.type == 'cpu' else CHUNK * 8
+            rows = max(1, min(chunk, self._limit(device)) // self._vocabulary())
+            row = chunked_statistics(self._apply_head, kept[0], found.targets, want, rows, self.random_head)
+        return answer_tokens(found, row, want)
+
+    def _apply_head(self, hidden: Tensor) -> Tensor:
+        return self.plan.tail(self.head(hidden[None])[0])
+
+    def _vocabulary(self) -> int:
+        weight = getattr(self.head, 'weight', None)
+        return getattr(self.head, 'out_features', None) or (weight.shape[0] if weight is not None else 1)
+
+    def _limit(self, device: torch.device) -> int:
+        if self.limit is not None:
+            return self.limit
+        if device.type != 'cuda':
+            return CPU_LIMIT
+        return torch.cuda.get_device_properties(device).total_memory // 64
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits of a model's output, whatever its form."""
+    return output.logits if hasattr(output, 'logits') else output[0]
+
+
+def boundaries(lengths: Tensor, device: torch.device) -> dict[str, Any]:
+    """Where segments of a flat row end, under the names that flash attention and linear attention read."""
+    ends = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    ends[1:] = lengths.cumsum(0)
+    ends, longest = ends.to(device, non_blocking=True), int(lengths.max())
+    return {'cu_seq_lens_q': ends, 'cu_seq_lens_k': ends, 'max_length_q': longest, 'max_length_k': longest}

@@ -1,0 +1,160 @@
+"""Before training: is a segment of a packed row computed as if it were alone? Decides how the model is run.
+
+Field experience: models leak state between packed segments (recurrent layers, convolutions, masks that ignore position ids)
+and train on, silently. So the first samples are run alone, by the model's own attention, and packed; they must agree, and
+changing one segment must not change the other. A model that fails runs padded, and must agree there; else nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from swift.core.errors import ModelError
+from swift.core.log import get_logger
+from swift.core.types import IGNORE_INDEX, Sample
+from swift.objectives import collate
+from swift.parallel import group
+from swift.trainers.attention import use_segments
+from swift.trainers.forward import ModelActor, Plan, base_of
+
+logger = get_logger()
+
+LONGEST = 96
+"""Tokens of each sample that are looked at."""
+
+
+def plan(model: nn.Module, samples: Sequence[Sample], *, flat: bool = True) -> Plan:
+    """How to run `model`, decided on up to two text samples and agreed upon by all processes.
+
+    `flat=False` asks for padded rows from the start. Sets the model's attention to run per segment where that is right.
+    Raises ModelError when even padded rows give other logits than the sample alone.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _decide(model, _pair(samples), flat)
+    finally:
+        model.train(was_training)
+
+
+def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
+    base = base_of(model)
+    alone = [_logits(model, [sample]) for sample in pair]
+    selects, tail = _head(model, pair[0], alone[0])
+    native = base.config._attn_implementation if hasattr(base, 'config') else None
+    reason = 'padded rows were asked for'
+    if flat:
+        reason = _why_not_flat(model, base, pair, alone)
+        reasons = [text for text in group.gather(reason) if text]
+        reason = reasons[0] if reasons else None
+        if reason is None:
+            return Plan(True, selects, tail)
+        if native is not None and base.config._attn_implementation != native:
+            base.set_attn_implementation(native)
+        logger.warning('%s runs on padded rows: %s', type(base).__name__, reason)
+    gap = _gap(_logits(model, pair, padded=True), torch.cat(alone))
+    if gap > _tolerance(alone[0]):
+        raise ModelError(
+            f'{type(base).__name__} gives other logits for a padded batch than for a sample alone (difference {gap:.1%});',
+            'train with --per_device_train_batch_size 1, or with another --attn_impl',
+        )
+    return Plan(False, selects, tail, reason)
+
+
+def _why_not_flat(model: nn.Module, base: nn.Module, pair: list[Sample], alone: list[Tensor]) -> str | None:
+    """The reason in a few words; None when packed segments are as good as alone."""
+    if getattr(base.config, 'is_encoder_decoder', False):
+        return 'it has an encoder'
+    if use_segments(base) is None:
+        return 'its attention can not be told where segments end'
+    try:
+        packed = _logits(model, pair)
+        first, second = pair
+        other = Sample(list(reversed(first.input_ids)), list(first.labels))
+        swapped = _logits(model, [other, second])
+    except Exception as error:  # whatever a modeling file does with a flat row, padded rows are the answer
+        return f'a flat row fails in it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""})'
+    size = len(first)
+    leak = _gap(swapped[size:], packed[size:])
+    if leak > _tolerance(alone[0]) / 20:
+        return f'packed samples leak into each other (a neighbour changes logits by {leak:.1%})'
+    gap = _gap(packed, torch.cat(alone))
+    return f'packed samples differ from samples alone by {gap:.1%}' if gap > _tolerance(alone[0]) else None
+
+
+def _logits(model: nn.Module, samples: list[Sample], padded: bool = False) -> Tensor:
+    """[tokens, V] logits of all tokens of all samples, through the model's whole forward."""
+    batch = (collate.padded if padded else collate.flat)(samples).to(next(model.parameters()).device)
+    real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+    actor = ModelActor(model, Plan(flat=not padded, selects=False))
+    return actor.logits(batch, real.reshape(-1).nonzero()[:, 0])
+
+
+def _gap(a: Tensor, b: Tensor) -> float:
+    """Largest difference, relative to the spread of the logits."""
+    a, b = a.float(), b.float()
+    spread = (b - b.mean(-1, keepdim=True)).abs().max().clamp(min=1e-30)
+    gap = ((a - b).abs().max() / spread).item()
+    return gap if gap == gap else float('inf')
+
+
+def _tolerance(logits: Tensor) -> float:
+    """Rounding that a deep model may show between two ways of computing the same."""
+    return {torch.bfloat16: 8e-2, torch.float16: 2e-2}.get(logits.dtype, 1e-3)
+
+
+def _pair(samples: Sequence[Sample]) -> list[Sample]:
+    """Two unlabelled text samples of different length, at most LONGEST tokens each."""
+    ids = [list(samples[i].input_ids)[:LONGEST] for i in range(min(2, len(samples)))]
+    ids = [row for row in ids if len(row) > 1]
+    if not ids:
+        raise ModelError('there is no sample to check the model with;', 'give a data set that is not empty')
+    if len(ids) == 1 or len(ids[0]) == len(ids[1]):
+        ids = [ids[0], ids[-1][: max(2, len(ids[-1]) * 2 // 3)]]
+    return [Sample(row, [IGNORE_INDEX] * len(row)) for row in ids]
+
+
+# ---- the head
+
+
+def _head(model: nn.Module, sample: Sample, alone: Tensor) -> tuple[bool, Callable[[Tensor], Tensor] | None]:
+    """Whether the hook on the output embedding selects rightly, and what the model does to the logits of its head."""
+    actor = ModelActor(model)
+    if actor.head is None:
+        return False, None
+    batch = collate.flat([sample]).to(next(model.parameters()).device)
+    index = torch.arange(0, len(sample), 2, device=batch.input_ids.device)
+    raw: list[Tensor] = []
+    try:
+        handle = actor.head.register_forward_hook(lambda module, args, output: raw.append(output))
+        with handle:
+            chosen = actor.logits(batch, index)
+    except Exception:  # a head that can't take single positions: all logits are made instead
+        return False, None
+    if chosen.shape != alone[index].shape or _gap(chosen, alone[index]) > _tolerance(alone):
+        return False, None
+    return True, next((tail for tail in _tails(actor.base) if _same(tail, raw[0][0], chosen)), None)
+
+
+def _same(tail: Callable[[Tensor], Tensor], raw: Tensor, logits: Tensor) -> bool:
+    return raw.shape == logits.shape and torch.allclose(tail(raw).float(), logits.float(), rtol=1e-5, atol=1e-6)
+
+
+def _tails(base: nn.Module) -> list[Callable[[Tensor], Tensor]]:
+    """What models are known to do to logits; the one that fits is found by comparison."""
+    config = base.config.get_text_config() if hasattr(base.config, 'get_text_config') else base.config
+    tails: list[Callable[[Tensor], Tensor]] = [lambda z: z]
+    for name in ('final_logit_softcapping', 'logits_soft_cap'):
+        if cap := getattr(config, name, None):
+            tails.append(lambda z, cap=cap: torch.tanh(z / cap) * cap)
+    for name in ('logit_scale', 'lm_head_multiplier', 'output_multiplier_scale'):
+        if scale := getattr(config, name, None):
+            tails.append(lambda z, scale=scale: z * scale)
+    for name in ('logits_scaling', 'mup_width_multiplier'):
+        if scale := getattr(config, name, None):
+            tails.append(lambda z, scale=scale: z / scale)
+    return tails
