@@ -1,8 +1,8 @@
 """Row → Conversation: the shapes that are recognised, and the classes to build further ones from.
 
 A preprocessor takes a row of whatever columns and gives a *standard row*: `messages` (or `text`), and optionally
-`tools`, `images`, `videos`, `audios`, `rejected_messages` or `rejected_response`, `label`, `channel`; every other
-column stays beside it. `conversation()` makes the typed object of that and checks it.
+`system`, `tools`, `images`, `videos`, `audios`, `chosen` and `rejected`, `rejected_messages` or `rejected_response`, `label`,
+`channel`; every other column stays beside it. `conversation()` makes the typed object of that and checks it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ from swift.dataset.messages import Tags, parsed, to_messages, to_tools
 
 QUERY = ('query', 'prompt', 'instruction', 'question', 'problem', 'input')
 RESPONSE = ('response', 'output', 'completion', 'answer', 'target', 'targets', 'solution')
-SYSTEM = ('system', 'system_prompt')
 MESSAGES = ('messages', 'conversations', 'conversation')
-MEDIA = {
-    'images': ('images', 'image'),
-    'videos': ('videos', 'video'),
-    'audios': ('audios', 'audio'),
-}
+_OTHER_NAMES = {'system_prompt': 'system', 'image': 'images', 'video': 'videos', 'audio': 'audios'}
+"""Other spelling → standard name."""
 _STANDARD = {
-    'messages', 'text', 'tools', 'images', 'videos', 'audios', 'rejected_messages', 'rejected_response', 'label', 'channel',
+    'messages', 'text', 'system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'rejected_messages',
+    'rejected_response', 'label', 'channel',
 }  # fmt: skip
 SHAPES = (
     'messages [{role, content}], conversations [{from, value}], instruction (+input) +output, query +response (+history), '
@@ -42,37 +39,46 @@ def unknown_shape(row: Row) -> RowError:
     )
 
 
-def conversation(row: Row, source: str | None = None) -> Conversation:
+def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Conversation:
     """The typed conversation of a standard row. Raises RowError."""
-    extra = {key: value for key, value in row.items() if key not in _STANDARD}
-    text = row.get('text') if row.get('messages') is None else None
+    get = row.get
+    text = get('text') if get('messages') is None else None
+    rejected = None
     if text is not None:
         if not isinstance(text, str) or not text:
             raise RowError('text must be a string that is not empty', source)
         messages: list[Message] = [{'role': 'assistant', 'content': text}]
     else:
-        if row.get('text') is not None:
-            extra['text'] = row['text']
-        messages = to_messages(row.get('messages'))
-    rejected = row.get('rejected_messages')
-    if rejected is not None:
-        rejected = to_messages(rejected)
-    elif row.get('rejected_response') is not None:
-        rejected = _answered(messages, row['rejected_response'])
-    channel = row.get('channel')
+        messages = with_system(to_messages(get('messages'), tags), get('system'))
+        messages, rejected = _preference(row, messages, tags)
+    columns = {key: value for key, value in row.items() if key not in _STANDARD}
+    if text is None and get('text') is not None:
+        columns['text'] = row['text']
+    channel = get('channel')
     return Conversation(
         messages,
-        tools=to_tools(row.get('tools')),
-        images=_media(row.get('images')),
-        videos=_media(row.get('videos')),
-        audios=_media(row.get('audios')),
+        tools=to_tools(get('tools')),
+        images=_media(get('images')),
+        videos=_media(get('videos')),
+        audios=_media(get('audios')),
         rejected=rejected,
-        label=row.get('label'),
+        label=get('label'),
         channel=None if channel is None else str(channel),
         text=text is not None,
-        columns=extra,
+        columns=columns,
         source=source,
     )
+
+
+def _preference(row: Row, messages: list[Message], tags: Tags) -> tuple[list[Message], list[Message] | None]:
+    """(messages with the chosen answer, messages with the rejected one or None)."""
+    if row.get('chosen') is not None and row.get('rejected') is not None:
+        return tuple(_answered(messages, transcript(row[name]), tags) for name in ('chosen', 'rejected'))  # type: ignore
+    if row.get('rejected_messages') is not None:
+        return messages, with_system(to_messages(row['rejected_messages'], tags), row.get('system'))
+    if row.get('rejected_response') is not None:
+        return messages, _answered(messages, row['rejected_response'], tags)
+    return messages, None
 
 
 def _media(value: Any) -> list[Any]:
@@ -115,7 +121,7 @@ class RowPreprocessor:
             if isinstance(made, Conversation):
                 made.source = made.source or source
                 return made
-            return conversation(made, source)
+            return conversation(made, source, self.tags)
         except RowError as error:
             raise error.at(source) if not isinstance(error, SkipRow) else SkipRow(error.reason, source) from error
 
@@ -134,20 +140,20 @@ class RowPreprocessor:
 
     def first(self, row: Row, names: tuple[str, ...]) -> str | None:
         """The first of `names` that the row fills."""
-        return next((name for name in (names if self.auto else names[:1]) if row.get(name) is not None), None)
+        for name in names if self.auto else names[:1]:
+            if row.get(name) is not None:
+                return name
+        return None
 
-    def take_common(self, row: Row) -> tuple[Row, str | None]:
-        """(row without system and with media under standard names, its system prompt)."""
-        row = dict(row)
-        for standard, names in MEDIA.items():
-            name = self.first(row, names)
-            if name is not None:
-                row[standard] = row.pop(name)
-        system_name = self.first(row, SYSTEM)
-        system = row.pop(system_name) if system_name else None
-        if system is not None and not isinstance(system, str):
-            raise RowError(f'{system_name} must be a string, got {type(system).__name__}')
-        return row, system or None
+    def common(self, row: Row) -> Row:
+        """The row with media and the system prompt under their standard names."""
+        if not self.auto:
+            return row
+        made = dict(row)
+        for name in row.keys() & _OTHER_NAMES.keys():
+            if made.get(_OTHER_NAMES[name]) is None:
+                made[_OTHER_NAMES[name]] = made.pop(name)
+        return made
 
 
 class MessagesPreprocessor(RowPreprocessor):
@@ -157,39 +163,36 @@ class MessagesPreprocessor(RowPreprocessor):
         name = self.first(row, MESSAGES)
         if name is None:
             raise unknown_shape(row)
-        row, system = self.take_common(row)
-        messages = with_system(to_messages(row.pop(name), self.tags), system)
-        return preference({**row, 'messages': messages}, self.tags)
+        row = self.common(row)
+        if name != 'messages':
+            row['messages'] = row.pop(name)
+        return row
 
 
 class ResponsePreprocessor(RowPreprocessor):
     """Rows with a query and a response under any of their usual names, and optionally system and history."""
 
     def preprocess(self, row: Row) -> Row | None:
-        row, system = self.take_common(row)
-        query_name = self.first(row, QUERY)
-        response_name = self.first(row, RESPONSE)
+        query_name, response_name = self.first(row, QUERY), self.first(row, RESPONSE)
         if query_name is None:
             raise unknown_shape(row)
+        row = self.common(row)
         query = row.pop(query_name)
-        response = row.get(response_name) if response_name == 'solution' else row.pop(response_name, None)
-        return standard(row, system, query, response, self.tags)
+        response = row.get('solution') if response_name == 'solution' else row.pop(response_name, None)
+        return said(row, query, response)
 
 
 class AlpacaPreprocessor(RowPreprocessor):
     """Rows with instruction, input (joined with a line break) and output; optionally system and history."""
 
     def preprocess(self, row: Row) -> Row | None:
-        row, system = self.take_common(row)
+        row = self.common(row)
         instruction, more = row.pop('instruction', None), row.pop('input', None)
-        output = row.pop('output', None)
-        if output is None:
-            name = self.first(row, RESPONSE)
-            output = row.pop(name) if name else None
+        output_name = self.first(row, ('output', *RESPONSE))
+        output = row.pop(output_name) if output_name else None
         if not instruction and not more:
             raise RowError('instruction and input are both empty')
-        query = '\n'.join(part for part in (instruction, more) if part)
-        return standard(row, system, query, output, self.tags)
+        return said(row, '\n'.join(part for part in (instruction, more) if part), output)
 
 
 class TextPreprocessor(RowPreprocessor):
@@ -226,10 +229,9 @@ class AutoPreprocessor(RowPreprocessor):
 
     def _chosen_only(self, row: Row) -> Row:
         """chosen and rejected hold whole conversations: messages, or a transcript with Human: and Assistant: turns."""
-        row, system = self._messages.take_common(row)
+        row = self.common(row)
         chosen, rejected = (transcript(row.pop(name)) for name in ('chosen', 'rejected'))
-        messages = with_system(to_messages(chosen, self.tags), system)
-        return {**row, 'messages': messages, 'rejected_messages': with_system(to_messages(rejected, self.tags), system)}
+        return {**row, 'messages': chosen, 'rejected_messages': rejected}
 
 
 class ChangedRows(AutoPreprocessor):
@@ -245,7 +247,8 @@ class ChangedRows(AutoPreprocessor):
             made = self.inner.preprocess(dict(row))
             if made is None:
                 return None
-            row = {**row, **({} if made.get('messages') is None else {'messages': made['messages']})}
+            if made.get('messages') is not None:
+                row['messages'] = to_messages(made['messages'], self.inner.tags)
         changed = self.function(row)
         return None if changed is None else super().preprocess(dict(changed))
 
@@ -264,10 +267,12 @@ def transcript(value: Any) -> Any:
     ]
 
 
-def with_system(messages: list[Message], system: str | None) -> list[Message]:
+def with_system(messages: list[Message], system: Any) -> list[Message]:
     """The messages with `system` in front. Raises RowError when they have another one already."""
-    if system is None:
+    if system is None or system == '':
         return messages
+    if not isinstance(system, str):
+        raise RowError(f'system must be a string, got {type(system).__name__}')
     if messages and messages[0]['role'] == 'system':
         if messages[0]['content'] != system:
             raise RowError('the row has a system column and another system message; keep one')
@@ -275,23 +280,33 @@ def with_system(messages: list[Message], system: str | None) -> list[Message]:
     return [{'role': 'system', 'content': system}, *messages]
 
 
-def standard(row: Row, system: str | None, query: Any, response: Any, tags: Tags) -> Row:
-    """The standard row of a query, its response and what else the row holds. Empty responses count as none."""
-    messages = history_messages(row.pop('history', None), tags)
-    messages += to_messages(query, tags) if not isinstance(query, str) else [{'role': 'user', 'content': query}]
-    if isinstance(response, str):
-        messages += [{'role': 'assistant', 'content': response}] if response else []
-    elif isinstance(response, (int, float)):
-        messages.append({'role': 'assistant', 'content': str(response)})
-    elif isinstance(response, list) and response and all(isinstance(item, str) for item in response):
-        messages.append({'role': 'assistant', 'content': response[0]})
+def said(row: Row, query: Any, response: Any) -> Row:
+    """The standard row of a query, its response (either may be messages) and what else the row holds.
+
+    An empty response counts as none: the row is then a prompt.
+    """
+    messages = earlier(row.pop('history', None))
+    messages += parsed_list(query) if not isinstance(query, str) else [{'role': 'user', 'content': query}]
+    if isinstance(response, list) and response and all(isinstance(item, str) for item in response):
+        response = response[0]
+    if isinstance(response, (str, int, float)):
+        messages += [] if response == '' else [{'role': 'assistant', 'content': str(response)}]
     elif response:
-        said = to_messages(response, tags)
-        messages = said if said[0]['role'] in ('user', 'system') else messages + said
-    return preference({**row, 'messages': with_system(messages, system)}, tags)
+        messages += parsed_list(response)
+    row['messages'] = messages
+    return row
 
 
-def history_messages(history: Any, tags: Tags) -> list[Message]:
+def parsed_list(value: Any) -> list[Any]:
+    """Messages given as a list, or as one message."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return [value]
+    raise RowError(f'expected a string or messages, got {type(value).__name__}')
+
+
+def earlier(history: Any) -> list[Any]:
     """Messages of earlier turns: pairs [[query, response], …], or messages."""
     history = parsed(history, 'history') if history else None
     if not history:
@@ -299,23 +314,10 @@ def history_messages(history: Any, tags: Tags) -> list[Message]:
     if not isinstance(history, (list, tuple)):
         raise RowError(f'history must be a list, got {type(history).__name__}')
     if isinstance(history[0], Mapping):
-        return to_messages(history, tags)
-    messages: list[Message] = []
+        return list(history)
+    messages: list[Any] = []
     for number, turn in enumerate(history):
         if not isinstance(turn, (list, tuple)) or len(turn) != 2:
             raise RowError(f'history[{number}] must be a pair [query, response]')
         messages += [{'role': 'user', 'content': turn[0]}, {'role': 'assistant', 'content': turn[1]}]
     return messages
-
-
-def preference(row: Row, tags: Tags) -> Row:
-    """The row with chosen as its answer and rejected as `rejected_messages`, if it has them."""
-    if row.get('chosen') is not None and row.get('rejected') is not None:
-        prompt, chosen, rejected = row['messages'], row.pop('chosen'), row.pop('rejected')
-        row['messages'] = _answered(prompt, transcript(chosen), tags)
-        row['rejected_messages'] = _answered(prompt, transcript(rejected), tags)
-    elif row.get('rejected_messages') is None and row.get('rejected_response') is not None:
-        row['rejected_messages'] = _answered(row['messages'], row.pop('rejected_response'), tags)
-    if row.get('rejected_messages') is not None and not row['rejected_messages']:
-        raise RowError('rejected is empty')
-    return row

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import uuid
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,34 +46,50 @@ class Chunk:
 
 def to_chunk(samples: Sequence[Sample]) -> Chunk:
     """Samples as flat arrays. Raises DatasetError for media, which is not stored."""
-    columns: list[list[np.ndarray]] = [[] for _ in _ARRAYS]
     sizes = np.zeros((len(samples), len(_ARRAYS)), dtype=np.int64)
-    for row, sample in enumerate(samples):
-        for column, values in enumerate(_flatten(sample)):
-            sizes[row, column] = len(values)
-            if len(values):
-                columns[column].append(values)
-    arrays = [
-        np.concatenate(parts) if parts else np.empty(0, dtype)
-        for parts, (_, dtype) in zip(columns, _ARRAYS, strict=True)
-    ]
-    return Chunk(arrays, sizes)
+    ids, labels = _joined(samples, 'input_ids'), _joined(samples, 'labels')
+    for sample in samples:
+        if len(sample.input_ids) != len(sample.labels):
+            raise DatasetError(f'{sample.source}: {len(sample.input_ids)} tokens but {len(sample.labels)} labels')
+        if sample.media:
+            raise DatasetError('samples with media are not kept in the token cache;', 'use --lazy_tokenize true')
+    sizes[:, 0] = [len(sample.input_ids) for sample in samples]
+    spans, odd, sizes[:, 1], sizes[:, 2] = _label_arrays(ids, labels, sizes[:, 0])
+    weights = [np.asarray(sample.weights, np.float32) for sample in samples if sample.weights is not None]
+    sizes[:, 3] = [0 if sample.weights is None else len(sample.weights) for sample in samples]
+    notes = [_notes(sample) for sample in samples]
+    sizes[:, 4] = [len(note) for note in notes]
+    flat_weights = np.concatenate(weights) if weights else np.empty(0, np.float32)
+    return Chunk([ids, spans, odd, flat_weights, np.frombuffer(b''.join(notes), np.uint8)], sizes)
 
 
-def _flatten(sample: Sample) -> list[np.ndarray]:
-    if sample.media:
-        raise DatasetError('samples with media are not kept in the token cache;', 'use --lazy_tokenize true')
-    ids = np.asarray(sample.input_ids, dtype=np.int32)
-    labels = np.asarray(sample.labels, dtype=np.int32)
-    if len(ids) != len(labels):
-        raise DatasetError(f'{sample.source}: {len(ids)} tokens but {len(labels)} labels')
+def _joined(samples: Sequence[Sample], name: str) -> np.ndarray:
+    """One field of all samples end to end, from lists or arrays."""
+    flat = array('i')
+    for sample in samples:
+        values = getattr(sample, name)
+        if isinstance(values, np.ndarray):
+            flat.frombytes(values.astype(np.int32).tobytes())
+        else:
+            flat.extend(values)
+    return np.frombuffer(flat, np.int32) if len(flat) else np.empty(0, np.int32)
+
+
+def _label_arrays(ids: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(spans, labels in full of the samples where spans don't do, how many of either each sample has)."""
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    begins = np.cumsum(lengths) - lengths
     trained = labels != IGNORE_INDEX
-    edges = np.flatnonzero(np.diff(trained, prepend=False, append=False)).astype(np.int32)
-    plain = bool((labels[trained] == ids[trained]).all())
-    weights = () if sample.weights is None else np.asarray(sample.weights, dtype=np.float32)
-    notes = np.frombuffer(_notes(sample), dtype=np.uint8)
-    empty = np.empty(0, np.int32)
-    return [ids, edges if plain else empty, empty if plain else labels, np.asarray(weights, np.float32), notes]
+    is_odd = np.bincount(owner[trained & (labels != ids)], minlength=len(lengths)) > 0
+    spanned = trained & ~is_odd[owner]
+    same = owner[1:] == owner[:-1]
+    first, last = spanned.copy(), spanned.copy()
+    first[1:] &= ~(spanned[:-1] & same)
+    last[:-1] &= ~(spanned[1:] & same)
+    starts, ends = np.flatnonzero(first), np.flatnonzero(last) + 1
+    owners = owner[starts]
+    spans = np.stack([starts - begins[owners], ends - begins[owners]], axis=1).astype(np.int32).reshape(-1)
+    return spans, labels[is_odd[owner]], 2 * np.bincount(owners, minlength=len(lengths)), np.where(is_odd, lengths, 0)
 
 
 def _notes(sample: Sample) -> bytes:
@@ -143,7 +160,7 @@ class TokenStore:
 
 
 def _map(path: Path, dtype: Any) -> np.ndarray:
-    return np.memmap(path, dtype, 'r') if path.stat().st_size else np.empty(0, dtype)
+    return np.asarray(np.memmap(path, dtype, 'r')) if path.stat().st_size else np.empty(0, dtype)
 
 
 def write_store(path: str | os.PathLike, chunks: Iterable[Chunk], meta: Any = dict) -> TokenStore:
