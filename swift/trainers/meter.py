@@ -60,3 +60,12 @@ class Meter:
         tokens, seconds = sum(group.gather(self._tokens)), max(now - self._since, 1e-9)
         self._tokens, self._since = 0, now
         return tokens / seconds
+
+    def state_dict(self) -> dict[str, list]:
+        """What was added since the last `drain`, as JSON values: name → [sum as a hexadecimal float, count]."""
+        return {name: [float(total.item()).hex(), self._counts[name]] for name, total in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, list], device: torch.device | str = 'cpu') -> None:
+        """Bring back what `state_dict` gave; `device` is where later values will be."""
+        self._sums = {name: torch.tensor(float.fromhex(total), device=device) for name, (total, _) in state.items()}
+        self._counts = {name: count for name, (_, count) in state.items()}

@@ -1,7 +1,10 @@
 """What a checkpoint holds besides the weights, and how a run continues from it.
 
-`save_training` is what the trainer's `_save_checkpoint` calls; `restore_loader`, `restore_callbacks` and `restore_progress` bring
-back what transformers' own resume (weights, optimizer, scheduler, random states, step counters) doesn't know about.
+    trainer = Trainer(…, save_checkpoint=lambda trainer: save_training(trainer, writer, loader), resume=resume_training)
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+transformers' own resume brings back optimizer, scheduler, random states and step counters. Added here: the position in the
+data, the sums behind the next log line, what callbacks count, and a proof that the weights are the saved ones.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from swift.core.log import get_logger
 from swift.core.types import BatchLoader
 from swift.parallel import group
 from swift.trainers.checkpoint import CheckpointWriter
-from swift.trainers.rundir import CHECKPOINT
+from swift.trainers.resume import what_is_missing
 
 logger = get_logger()
 
@@ -51,7 +54,7 @@ def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | 
     """Write the checkpoint of the trainer's current step and return its path. Called on every process.
 
     `trainer` is a transformers Trainer: its own savers write weights, optimizer, scheduler, scaler and random states (they
-    know about sharded models); the loader's position, the sums behind the next log line and the trainer state are added here.
+    know about sharded models). `loader` None: the data has no position that could be saved.
     """
     state, args = trainer.state, trainer.args
     trainer.store_flos()
@@ -61,17 +64,44 @@ def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | 
         if best_step == state.global_step or os.path.isdir(best):
             state.best_model_checkpoint = best
     parts = [lambda folder: trainer.save_model(folder, _internal_call=True)]
+    sharded = bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
     if not args.save_only_model:
         parts += [trainer._save_optimizer_and_scheduler, trainer._save_scaler, trainer._save_rng_state]
-        parts.append(lambda folder: _save_progress(trainer, folder))
+        parts.append(lambda folder: _save_progress(trainer, folder, sharded))
         if loader is not None:
             parts.append(lambda folder: _save_loader(args, loader, folder))
     if args.should_save:
         callbacks = [item for item in [*trainer.callback_handler.callbacks, trainer.control] if isinstance(item, ExportableState)]
         state.stateful_callbacks = TrainerState(stateful_callbacks=callbacks).stateful_callbacks
         parts.append(lambda folder: state.save_to_json(os.path.join(folder, 'trainer_state.json')))
-    sharded = bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
     return writer.write(state.global_step, parts, best_step=best_step, sharded_state=sharded)
+
+
+def resume_training(trainer: Any, checkpoint: str, loader: BatchLoader | None) -> bool:
+    """Prepare `trainer.train(resume_from_checkpoint=checkpoint)`; returns whether the position in the data is kept.
+
+    Raises CheckpointError when the checkpoint is incomplete, or its weights have no place in the model.
+    """
+    trouble = what_is_missing(checkpoint)
+    if trouble is not None:
+        raise CheckpointError(f'{checkpoint} is incomplete: {trouble};', 'resume from another checkpoint')
+    check_weights(trainer.model, checkpoint, values=False)
+    logger.info('continuing from %s', checkpoint)
+    trainer.add_callback(_Restore(trainer, checkpoint))
+    return loader is not None and restore_loader(checkpoint, trainer.args, loader)
+
+
+class _Restore(TrainerCallback):
+    """Brings back what the training loop resets at its start; does so once."""
+
+    def __init__(self, trainer: Any, checkpoint: str):
+        self.trainer, self.checkpoint = trainer, checkpoint
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The loop has loaded the weights and set its own counters by now."""
+        check_weights(self.trainer.model, self.checkpoint)
+        restore_callbacks(state, self.trainer.callback_handler.callbacks)
+        restore_progress(self.trainer, self.checkpoint)
 
 
 def restore_loader(checkpoint: str, args: Any, loader: BatchLoader) -> bool:
@@ -111,17 +141,44 @@ def restore_callbacks(state: TrainerState, callbacks: list[TrainerCallback]) -> 
 
 
 def restore_progress(trainer: Any, checkpoint: str) -> None:
-    """Bring back the loss summed since the last log line, so that the first line after a resume is the one it would have been.
+    """Bring back the sums since the last log line, so that the first line after a resume is the one it would have been.
 
-    Call it after transformers' loop has set its own counters (for example on `on_train_begin`).
+    Call it after transformers' loop has set its own counters (on `on_train_begin`).
     """
-    path = os.path.join(checkpoint, _per_rank('progress', '.json'))
-    if not os.path.isfile(path):
+    saved = _read_progress(checkpoint)
+    if saved is not None:
+        trainer._tr_loss.fill_(float.fromhex(saved['loss_since_log']))
+        trainer._globalstep_last_logged = saved['last_logged_step']
+        if saved.get('meter') is not None:
+            trainer.meter.load_state_dict(saved['meter'], trainer.args.device)
+
+
+def check_weights(model: torch.nn.Module, checkpoint: str, *, values: bool = True) -> None:
+    """Compare the model's trainable weights with samples taken when the checkpoint was written (`values` False: shapes only).
+
+    A resume that silently starts from other weights (a key that found no place, an adapter of another shape) is the worst
+    kind; here it is a CheckpointError naming the first weight that differs. Rounding to another dtype is allowed.
+    """
+    saved = _read_progress(checkpoint)
+    if saved is None or not saved.get('probe'):
         return
-    with open(path, encoding='utf-8') as stream:
-        saved = json.load(stream)
-    trainer._tr_loss.fill_(float.fromhex(saved['loss_since_log']))
-    trainer._globalstep_last_logged = saved['last_logged_step']
+    parameters = dict(model.named_parameters())
+    for name, (shape, sample) in saved['probe'].items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            raise CheckpointError(
+                f'{checkpoint} was trained with other settings: its weight {name} does not learn in this run;',
+                'resume with the tuner settings of that run (see args.json there)',
+            )
+        if list(parameter.shape) != shape:
+            raise CheckpointError(
+                f'{checkpoint} was trained with other settings: {name} has shape {shape} there and {list(parameter.shape)} here;',
+                'resume with the same --lora_rank and target modules, or use --resume_only_model with the same ones',
+            )
+        pairs = zip(sample, _sample(parameter), strict=True) if values else ()
+        if any(abs(a - b) > 0.01 * max(abs(a), abs(b)) + 1e-6 for a, b in pairs):
+            raise CheckpointError(f'the weights of {checkpoint} did not arrive in the model: {name} differs;',
+                                  'this is a fault of the program, not of the command; please report it')
 
 
 def check_same_tuner(saved: dict[str, Any], wanted: dict[str, Any], checkpoint: str) -> None:
@@ -134,14 +191,8 @@ def check_same_tuner(saved: dict[str, Any], wanted: dict[str, Any], checkpoint: 
         differences = ', '.join(f'{name} {saved[name]} → {wanted[name]}' for name in names)
         raise CheckpointError(
             f'--resume_from_checkpoint {checkpoint}: the adapter there was made with other settings ({differences});',
-            'give the same settings, or start a new adapter on it with --adapters and --merge_lora',
+            'give the same settings, or merge it (swift merge-lora) and start a new adapter on the merged model',
         )
-
-
-def step_of(checkpoint: str) -> int:
-    """The optimizer step in a checkpoint's name; 0 when the name has none."""
-    match = CHECKPOINT.match(os.path.basename(os.path.normpath(checkpoint)))
-    return int(match[1]) if match else 0
 
 
 def _read_position(checkpoint: str) -> dict[str, Any]:
@@ -164,11 +215,37 @@ def _save_loader(args: Any, loader: BatchLoader, folder: str) -> None:
         json.dump(saved, stream)
 
 
-def _save_progress(trainer: Any, folder: str) -> None:
-    loss: torch.Tensor = trainer._tr_loss
-    saved = {'loss_since_log': float(loss.item()).hex(), 'last_logged_step': trainer._globalstep_last_logged}
+def _save_progress(trainer: Any, folder: str, sharded: bool) -> None:
+    meter = getattr(trainer, 'meter', None)
+    saved = {
+        'loss_since_log': float(trainer._tr_loss.item()).hex(),
+        'last_logged_step': trainer._globalstep_last_logged,
+        'meter': None if meter is None else meter.state_dict(),
+        'probe': {} if sharded else _probe(trainer.model),
+    }
     with open(os.path.join(folder, _per_rank('progress', '.json')), 'w', encoding='utf-8') as stream:
         json.dump(saved, stream)
+
+
+def _read_progress(checkpoint: str) -> dict[str, Any] | None:
+    path = os.path.join(checkpoint, _per_rank('progress', '.json'))
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding='utf-8') as stream:
+        return json.load(stream)
+
+
+def _probe(model: torch.nn.Module, count: int = 48) -> dict[str, tuple[list[int], list[float]]]:
+    """Name → shape and a few values of up to `count` trainable weights, spread evenly over the model."""
+    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad and value.numel()]
+    step = max(1, len(named) // count)
+    return {name: (list(value.shape), _sample(value)) for name, value in named[::step]}
+
+
+def _sample(parameter: torch.Tensor) -> list[float]:
+    flat = parameter.detach().reshape(-1)
+    index = torch.linspace(0, flat.numel() - 1, min(4, flat.numel()), device=flat.device).long()
+    return flat[index].float().tolist()
 
 
 def _per_rank(stem: str, extension: str) -> str:

@@ -25,6 +25,7 @@ from swift.parallel import group
 from swift.trainers.feed import Feed, MicroBatch, sized
 from swift.trainers.forward import ModelActor, Plan
 from swift.trainers.meter import Meter
+from swift.tuners.restore import restore_weights
 
 
 class Trainer(transformers.Trainer):
@@ -244,6 +245,18 @@ class Trainer(transformers.Trainer):
             return
         with self.meter.paused():
             self._write_checkpoint(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._write_weights is None or model is not None:  # sharded models have a loader of their own
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            restore_weights(self.model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self._write_weights is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            restore_weights(self.model, self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self._write_weights is None:
