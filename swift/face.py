@@ -1,0 +1,38 @@
+"""`Swift`: tuning functions and whole commands under one name.
+
+    Swift.prepare_model(model, LoRAConfig(r=8))
+    result = Swift.sft(model='tiny', dataset='data.jsonl', num_train_epochs=1)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swift.pipelines.export import export_main
+from swift.pipelines.infer import infer_main
+from swift.pipelines.train import pretrain_main, sft_main
+from swift.tuners.face import Swift as _Tuning
+
+
+class Swift(_Tuning):
+    """Prepare, load and merge tuners; run the commands with keyword arguments named as the flags."""
+
+    @staticmethod
+    def sft(**config: Any) -> dict[str, Any]:
+        """`swift sft`; returns what `sft_main` does."""
+        return sft_main(config)
+
+    @staticmethod
+    def pt(**config: Any) -> dict[str, Any]:
+        """`swift pt`; returns what `pretrain_main` does."""
+        return pretrain_main(config)
+
+    @staticmethod
+    def infer(**config: Any) -> Any:
+        """`swift infer`."""
+        return infer_main(config)
+
+    @staticmethod
+    def export(**config: Any) -> Any:
+        """`swift export`."""
+        return export_main(config)

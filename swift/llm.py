@@ -1,0 +1,46 @@
+"""The import path `swift.llm` of earlier ms-swift releases: a list of names, each loaded on first use."""
+
+from swift.core.lazy import lazy_face
+
+_NAMES = {
+    'sft_main': 'swift.pipelines',
+    'pt_main': 'swift.pipelines:pretrain_main',
+    'pretrain_main': 'swift.pipelines',
+    'infer_main': 'swift.pipelines',
+    'export_main': 'swift.pipelines',
+    'merge_lora': 'swift.pipelines',
+    'SftArguments': 'swift.arguments',
+    'TrainArguments': 'swift.arguments:SftArguments',
+    'PretrainArguments': 'swift.arguments',
+    'InferArguments': 'swift.arguments',
+    'ExportArguments': 'swift.arguments',
+    'BaseArguments': 'swift.arguments',
+    'get_model_tokenizer': 'swift.model',
+    'get_model_list': 'swift.model',
+    'register_model': 'swift.model',
+    'Model': 'swift.model',
+    'ModelGroup': 'swift.model',
+    'ModelMeta': 'swift.model',
+    'safe_snapshot_download': 'swift.model',
+    'get_template': 'swift.template',
+    'register_template': 'swift.template',
+    'Template': 'swift.template',
+    'TemplateMeta': 'swift.template',
+    'load_dataset': 'swift.dataset',
+    'register_dataset': 'swift.dataset',
+    'DatasetMeta': 'swift.dataset',
+    'SubsetDataset': 'swift.dataset',
+    'ResponsePreprocessor': 'swift.dataset',
+    'MessagesPreprocessor': 'swift.dataset',
+    'AlpacaPreprocessor': 'swift.dataset',
+    'AutoPreprocessor': 'swift.dataset',
+    'RowPreprocessor': 'swift.dataset',
+    'InferEngine': 'swift.infer_engine',
+    'PtEngine': 'swift.infer_engine:TransformersEngine',
+    'TransformersEngine': 'swift.infer_engine',
+    'InferRequest': 'swift.infer_engine',
+    'RequestConfig': 'swift.infer_engine',
+    'AdapterRequest': 'swift.infer_engine',
+}
+
+__getattr__, __dir__, __all__ = lazy_face(__name__, _NAMES)

@@ -1,0 +1,7 @@
+"""The import path `swift.loss`: losses by name."""
+
+from swift.core.lazy import lazy_face
+
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__, {'loss_map': 'swift.objectives.custom', 'register_loss': 'swift.objectives.custom'}
+)

@@ -1,0 +1,241 @@
+"""`swift sft` and `swift pt`: from arguments to a trained model, room by room.
+
+The path of a run: arguments → run folder → tokenizer and template → rows → samples → model → tuner → trainer → checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from swift.core.dist import is_master, rank, world_size
+from swift.core.errors import CheckpointError, SwiftError
+from swift.core.jsonl import write_jsonl
+from swift.core.log import get_logger
+from swift.pipelines.base import SwiftPipeline, seed_everything
+
+logger = get_logger()
+
+
+def sft_main(args: Any = None) -> dict[str, Any]:
+    """Supervised fine-tuning. `args`: None (sys.argv), a list of words, a mapping, or SftArguments.
+
+    Returns last_model_checkpoint, best_model_checkpoint, best_metric, global_step, log_history, eval_loss, run_dir.
+    """
+    return SwiftSft(args).main()
+
+
+def pretrain_main(args: Any = None) -> dict[str, Any]:
+    """Pre-training on plain text; otherwise as `sft_main`."""
+    return SwiftPretrain(args).main()
+
+
+class SwiftSft(SwiftPipeline):
+    """The pipeline of `swift sft`."""
+
+    command = 'sft'
+
+    def run(self) -> dict[str, Any]:
+        """Train and return what came of it."""
+        if self.args.dry_run:
+            from swift.pipelines.plan import plan
+
+            return plan(self.args, self.command)
+        from swift.parallel import group
+        from swift.parallel.device import device_type
+
+        args = self.args
+        group.start_group(device_type=device_type(), backend=args.ddp_backend, timeout=args.ddp_timeout)
+        run = TrainingRun(args, self.command)
+        return run.train()
+
+
+class SwiftPretrain(SwiftSft):
+    """The pipeline of `swift pt`."""
+
+    command = 'pt'
+
+
+class TrainingRun:
+    """One training, built step by step in `__init__` and started by `train()`."""
+
+    def __init__(self, args: Any, command: str):
+        from swift.arguments import Facts, resolve, save_args
+        from swift.model.load import load_model, load_processor, model_info
+        from swift.objectives import get_objective
+        from swift.parallel import group
+        from swift.pipelines.data import encode_data
+        from swift.template import get_template
+        from swift.trainers.report import check_trackers
+        from swift.trainers.resume import resolve_resume
+        from swift.trainers.rundir import run_dir_for
+
+        self.command = command
+        check_trackers(args.report_to)
+        checkpoint = resolve_resume(args.resume_from_checkpoint, args.output_dir, only_model=args.resume_only_model)
+        self.resume = None if args.resume_only_model else checkpoint
+        model_args = _start_from(args, checkpoint) if args.resume_only_model and checkpoint else args
+        info = model_info(model_args)
+        args = resolve(args, Facts(has_validation=None, model_max_length=info.max_model_len))
+        seed_everything(args.seed, deterministic=args.full_determinism)
+
+        processor = load_processor(model_args)
+        self.objective = get_objective(command, args)
+        self.template = get_template(processor, args)
+        data = encode_data(args, self.objective, self.template)
+        args = resolve(args, Facts(has_validation=data.val is not None, model_max_length=info.max_model_len))
+
+        home = run_dir_for(args.output_dir, args.add_version, self.resume) if is_master() else None
+        self.run_dir = group.broadcast(home)
+        if is_master():
+            save_args(args, self.run_dir)
+            self._save_validation_rows(args, data)
+        logger.info('run folder: %s', self.run_dir)
+
+        loaded = load_model(model_args, for_training=True)
+        self.args, self.data, self.processor, self.info = args, data, loaded.processor, loaded.info
+        self.model = self._tuned(loaded)
+        self.trainer = self._trainer()
+
+    def _save_validation_rows(self, args: Any, data: Any) -> None:
+        """A split that was drawn is kept, so that `swift infer --load_data_args true` answers the very same rows."""
+        val = data.splits.val
+        if val is not None and args.split_dataset_ratio:
+            write_jsonl(os.path.join(self.run_dir, 'val_dataset.jsonl'), (val.raw(index) for index in range(len(val))))
+
+    # ---- the model
+
+    def _tuned(self, loaded: Any) -> Any:
+        """The model with the right weights trainable, and a line about how much of it they are."""
+        from swift.tuners import coverage, load_adapter, prepare_tuner
+
+        args, model, adapters = self.args, loaded.model, list(loaded.info.adapters)
+        if adapters and args.tuner_type != 'lora':
+            raise SwiftError(f'--adapters with --tuner_type {args.tuner_type}:', 'merge the adapter first (swift merge-lora), or train lora')
+        if len(adapters) > 1:
+            raise SwiftError(f'--adapters: one adapter is trained further at a time, got {len(adapters)};', 'give one')
+        if adapters:
+            model = load_adapter(model, adapters, trainable=True)
+        else:
+            model = prepare_tuner(model, args, info=loaded.info)
+        if self.resume is not None:
+            self._check_adapter(model)
+        for line in str(coverage(model)).splitlines():
+            logger.info(line)
+        return model
+
+    def _check_adapter(self, model: Any) -> None:
+        """A resumed adapter must have the shape that this command line asks for."""
+        from swift.model.info import read_json
+        from swift.trainers.state import check_same_tuner
+        from swift.tuners import is_adapter
+
+        path = os.path.join(self.resume, 'adapter_config.json')
+        if not is_adapter(model):
+            if os.path.isfile(path):
+                raise CheckpointError(f'--resume_from_checkpoint {self.resume} holds an adapter;', 'resume it with --tuner_type lora')
+            return
+        if not os.path.isfile(path):
+            raise CheckpointError(f'--resume_from_checkpoint {self.resume} holds a whole model;', 'resume it with --tuner_type full')
+        config = next(iter(model.peft_config.values()))
+        wanted = {name: getattr(config, name) for name in ('r', 'lora_alpha', 'use_rslora', 'use_dora', 'bias')}
+        check_same_tuner(read_json(path), wanted, self.resume)
+
+    # ---- the trainer
+
+    def _trainer(self) -> Any:
+        from swift.pipelines.data import first_samples
+        from swift.trainers import selfcheck
+        from swift.trainers.callbacks.build import add_user_callbacks, build_callbacks
+        from swift.trainers.checkpoint import CheckpointWriter
+        from swift.trainers.hf_args import training_arguments
+        from swift.trainers.optimizers import create_optimizer
+        from swift.trainers.state import restore_loader, save_training
+        from swift.trainers.trainer import Trainer
+        from swift.tuners import save_tuner
+
+        args, model = self.args, self.model
+        plan = selfcheck.plan(model, first_samples(self.data.train), flat=args.padding_free is not False)
+        if args.padding_free and not plan.flat:
+            raise SwiftError(f'--padding_free true: {plan.reason};', 'leave it unset to train on padded rows')
+        train_loader, eval_loader = self._loaders(plan.flat)
+        hf_args = training_arguments(args, self.run_dir, seed=args.seed + rank(), weights=_dtype_of(model))
+        writer = CheckpointWriter(
+            self.run_dir,
+            save_total_limit=args.save_total_limit,
+            texts={'args.json': _read(os.path.join(self.run_dir, 'args.json'))} if is_master() else {},
+            facts={'template': self.template.fingerprint},
+            links=args.create_checkpoint_symlink,
+        )
+        trainer = Trainer(
+            model=model,
+            args=hf_args,
+            processing_class=self.processor,
+            callbacks=build_callbacks(args, self.run_dir, config=args.to_dict(), command=self.command),
+            objective=self.objective,
+            train_loader=train_loader,
+            eval_loaders=eval_loader,
+            plan=plan,
+            noise=args.neftune_noise_alpha,
+            save_checkpoint=lambda trainer: save_training(trainer, writer, train_loader),
+            save_weights=lambda model, folder: save_tuner(model, folder, processor=self.processor),
+            resume=lambda trainer, checkpoint: restore_loader(checkpoint, trainer.args, train_loader),
+            make_optimizer=(lambda hf, trainer: create_optimizer(args.optimizer, hf, trainer)) if args.optimizer else None,
+        )
+        add_user_callbacks(trainer, args)
+        return trainer
+
+    def _loaders(self, flat: bool) -> tuple[Any, Any]:
+        """Micro-batches to train on and to evaluate on."""
+        from functools import partial
+
+        from swift.dataset.loader import make_loader
+
+        args = self.args
+        collate = partial(self.objective.collate, padded=not flat)
+        where = dict(rank=rank(), world_size=world_size(), seed=args.data_seed)
+        train = make_loader(
+            self.data.train,
+            collate,
+            batch_size=args.per_device_train_batch_size,
+            packing_length=args.packing_length if args.packing else None,
+            max_batch_tokens=args.max_batch_tokens,
+            shuffle=args.train_dataloader_shuffle,
+            drop_last=args.dataloader_drop_last,
+            num_workers=args.dataloader_num_workers,
+            group_by_length=args.group_by_length,
+            **where,
+        )
+        if self.data.val is None:
+            return train, None
+        return train, make_loader(self.data.val, collate, batch_size=args.per_device_eval_batch_size, shuffle=False, **where)
+
+    def train(self) -> dict[str, Any]:
+        """Run the loop; returns the summary that is also the last line of logging.jsonl."""
+        from swift.trainers.callbacks.record import summary
+
+        self.trainer.train(resume_from_checkpoint=self.resume)
+        result = {**summary(self.trainer.state, self.run_dir), 'run_dir': self.run_dir}
+        if is_master():
+            logger.info('last checkpoint: %s', result['last_model_checkpoint'])
+            if result['best_model_checkpoint']:
+                logger.info('best checkpoint: %s (%s %s)', result['best_model_checkpoint'], self.args.metric_for_best_model, result['best_metric'])
+        return result
+
+
+def _start_from(args: Any, checkpoint: str) -> Any:
+    """`--resume_only_model`: the model arguments that load the checkpoint's weights."""
+    if os.path.isfile(os.path.join(checkpoint, 'adapter_config.json')):
+        return replace(args, adapters=[checkpoint])
+    return replace(args, model=checkpoint, adapters=[])
+
+
+def _dtype_of(model: Any) -> Any:
+    """The type of the model's large weights (adapters and norms may differ)."""
+    return next(parameter.dtype for parameter in model.parameters() if parameter.dim() > 1)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding='utf-8') as file:
+        return file.read()
