@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -131,3 +131,12 @@ class Renderer:
 
     def __reduce__(self):
         return Renderer, (self.source, self.variables)
+
+
+@lru_cache(maxsize=512)
+def template_variables(source: str) -> frozenset[str]:
+    """Names that a template reads from outside."""
+    try:
+        return frozenset(meta.find_undeclared_variables(_environment().parse(source)))
+    except jinja2.TemplateSyntaxError:
+        return frozenset()  # compile_template says what is wrong

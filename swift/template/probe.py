@@ -68,6 +68,8 @@ class Facts:
     """Strings that end an assistant turn, the longest first."""
     final_end: str = ''
     """What ends the last turn of a conversation; '' where nothing does (a stop token has to be added)."""
+    call_end: str = ''
+    """What ends a last turn that calls a tool."""
     next_role: str = ''
     """First markup token after a finished turn, where no end of turn is printed (it is what stops the model)."""
     continues: bool = True
@@ -80,6 +82,12 @@ class Facts:
     """Tool definitions are printed."""
     renders_calls: bool = False
     """Tool calls of the assistant are printed."""
+    string_arguments: bool = False
+    """Arguments of tool calls have to be JSON strings: the template can't print a mapping."""
+    accepts_system: bool = True
+    """A system message is printed."""
+    empty_think: str = ''
+    """An empty think block that the inference prompt can have and plain answers lack, but print when they hold it."""
 
 
 def user(word: str) -> dict:
@@ -90,12 +98,13 @@ def assistant(word: str, **more: object) -> dict:
     return {'role': 'assistant', 'content': f'answer {word}', **more}
 
 
-def call(word: str) -> dict:
+def call(word: str, arguments: object = None) -> dict:
+    arguments = {'word': word} if arguments is None else arguments
     return {
         'role': 'assistant',
         'content': '',
         'tool_calls': [
-            {'type': 'function', 'id': 'abcdefgh1', 'function': {'name': 'look_up', 'arguments': {'word': word}}}
+            {'type': 'function', 'id': 'abcdefgh1', 'function': {'name': 'look_up', 'arguments': arguments}}
         ],
     }
 
@@ -136,7 +145,9 @@ def probe(render: Renderer, eos: str | None) -> Facts:
     _learn_start(facts, render, one, asked)
     _learn_ends(facts, render, one, two, eos)
     _learn_tools(facts, render, eos)
-    _learn_reasoning(facts, render, two)
+    _learn_reasoning(facts, render)
+    _learn_system(facts, render)
+    _learn_empty_think(facts, render)
     return facts
 
 
@@ -220,24 +231,59 @@ def _learn_ends(facts: Facts, render: Renderer, one: Trace | None, two: Trace | 
 
 
 def _learn_tools(facts: Facts, render: Renderer, eos: str | None) -> None:
-    last = _try(render, [user('one'), call('one')], _TOOLS)
-    full = _try(render, [user('one'), call('one'), result('one'), assistant('two')], _TOOLS)
-    with_tools = render.attempt([user('one')], _TOOLS, generation_prompt=True)
-    facts.renders_tools = with_tools is not None and 'look_up' in with_tools
+    asked = render.attempt([user('one')], _TOOLS, generation_prompt=True)
+    facts.renders_tools = asked is not None and 'look_up' in asked
+    calling = call('one')
+    text = render.attempt([user('one'), calling], _TOOLS)
+    if text is None or "{'word'" in text:
+        as_string = call('one', '{"word": "one"}')
+        other = render.attempt([user('one'), as_string], _TOOLS)
+        if other is not None:
+            facts.string_arguments, calling = True, as_string
+    last = _try(render, [user('one'), calling], _TOOLS)
+    full = _try(render, [user('one'), calling, result('one'), assistant('two')], _TOOLS)
     facts.renders_calls = last is not None and any(owner == 1 for _, _, owner in last.pieces)
     final, middle = after(last, 1), after(full, 1)
-    if final is None or middle is None or not facts.renders_calls:
+    if final is None or middle is None:
         return
     end = _end_token(common_tokens(final, middle))
-    # the closing tag of a call is no end of turn: only a token that also shows up without tools, or none of the like
-    if end and not end.startswith('</') and not end.startswith('[/') and end not in facts.ends:
-        facts.ends.append(end)
+    if end and not end.startswith(('</', '[/')):  # the closing tag of a call is no end of turn
+        facts.call_end = end
+        if end not in facts.ends:
+            facts.ends.append(end)
 
 
-def _learn_reasoning(facts: Facts, render: Renderer, two: Trace | None) -> None:
+def _learn_reasoning(facts: Facts, render: Renderer) -> None:
     thought = render.attempt([user('one'), assistant('one', reasoning_content='because word')])
     facts.keeps_reasoning = thought is not None and 'because word' in thought
     inline = [user('one'), {'role': 'assistant', 'content': '<think>\nbecause word\n</think>\n\nanswer one'}]
     later = render.attempt([*inline, user('two'), assistant('two')])
     alone = render.attempt(inline)
     facts.rewrites = bool(alone and later and 'because word' in alone and 'because word' not in later)
+
+
+def _learn_system(facts: Facts, render: Renderer) -> None:
+    said = render.attempt([{'role': 'system', 'content': 'system word'}, user('one')], generation_prompt=True)
+    facts.accepts_system = said is not None and 'system word' in said
+
+
+_EMPTY_THINK = re.compile(r'<([^<>\s/]*think[^<>\s]*)>\s*</\1>\s*$')
+_OPEN_THINK = re.compile(r'<([^<>\s/]*think[^<>\s]*)>\s*$')
+
+
+def _learn_empty_think(facts: Facts, render: Renderer) -> None:
+    off = Renderer(render.source, {**render.variables, 'enable_thinking': False})
+    block = ''
+    for prompt in (off.attempt([user('one')], generation_prompt=True), facts.generation_prompt):
+        if prompt and (match := _EMPTY_THINK.search(prompt)):
+            block = match.group()
+        elif prompt and (match := _OPEN_THINK.search(prompt)):
+            block = f'<{match[1]}>\n\n</{match[1]}>\n\n'
+        if block:
+            break
+    if not block:
+        return
+    bare = render.attempt([user('one'), assistant('one')])
+    given = render.attempt([user('one'), {'role': 'assistant', 'content': f'{block}answer one'}])
+    if bare and given and block + 'answer one' in given and block.split('>')[0] not in bare:
+        facts.empty_think = block

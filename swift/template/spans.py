@@ -10,13 +10,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from swift.core.errors import RowError
 from swift.template.jinja import Renderer
 from swift.template.probe import Facts, after, common_tokens, probe, shared_start
 from swift.template.trace import MARKUP, Trace, strings, trace
 
-Span = tuple[int, int]
+
+class Turn(NamedTuple):
+    """One turn of the assistant in the rendered text."""
+
+    start: int
+    """Where the inference prompt for it ends."""
+    end: int
+    """After its end-of-turn; after its last word where the template prints none."""
+    closed: bool
+    """An end-of-turn is printed."""
 
 
 class SpanFinder:
@@ -30,8 +40,8 @@ class SpanFinder:
 
     def __call__(
         self, messages: list[dict], tools: list | None = None, *, turns: Sequence[int] | None = None
-    ) -> tuple[str, list[Span]]:
-        """(text, one span for each message index in `turns`); `turns` None means every assistant message.
+    ) -> tuple[str, list[Turn]]:
+        """(text, a Turn for each message index in `turns`); `turns` None means every assistant message.
 
         Raises TemplateError where the template refuses the conversation, RowError where a span can't be proved.
         """
@@ -43,11 +53,30 @@ class SpanFinder:
         traced = trace(self.render, messages, tools, plain=text)
         if traced is None:
             raise RowError('the chat template changes the messages in a way that hides who said what')
-        spans = [self._turn(traced, messages, tools, i) for i in turns]
-        _check(traced, messages, turns, spans)
-        return text, spans
+        found = [self._turn(traced, messages, tools, i) for i in turns]
+        _check(traced, turns, found)
+        return text, found
 
-    def _turn(self, traced: Trace, messages: list[dict], tools: list | None, index: int) -> Span:
+    def prompt(self, messages: list[dict], tools: list | None = None) -> str:
+        """The inference prompt: up to where the words of the next assistant turn go.
+
+        A template that prints the role header with the answer only, whatever it is asked, gets the header added.
+        """
+        text = self.render(messages, tools, generation_prompt=True)
+        return text + self.facts.header if self.facts.header else text
+
+    def unfinished(self, messages: list[dict], tools: list | None = None) -> str:
+        """The text up to the last word of a last assistant message that is to be continued."""
+        index = len(messages) - 1
+        text, [turn] = self(messages, tools, turns=[index])
+        traced = trace(self.render, messages, tools, plain=text)
+        last = max((b for _, b in traced.of(index)), default=turn.start) if traced else turn.start
+        last = self._own_tail(text, messages[index], last, len(text))
+        content = messages[index].get('content')
+        space = content[len(content.rstrip()) :] if isinstance(content, str) else ''
+        return text[: last + len(space)] if text.startswith(space, last) else text[:last]
+
+    def _turn(self, traced: Trace, messages: list[dict], tools: list | None, index: int) -> Turn:
         text = traced.text
         own = traced.of(index)
         if own:
@@ -64,7 +93,14 @@ class SpanFinder:
             floor = max((b for _, b, owner in traced.pieces if owner < index), default=0)
             ceiling = min((a for a, b, owner in traced.pieces if owner > index and a >= floor), default=len(text))
             start = last = self._start(traced, messages, tools, index, floor, ceiling)
-        return start, self._end(text, messages, tools, index, last, ceiling, bool(own))
+        gap = text[last:ceiling]
+        ends = [(gap.find(e), -len(e)) for e in self.facts.ends if e in gap]
+        if ends:  # the first one; the longest of those
+            at, length = min(ends)
+            return Turn(start, last + at - length, True)
+        if messages[index].get('tool_calls'):
+            last += len(self._closing(gap, messages, tools, index).rstrip())
+        return Turn(start, last, False)
 
     @staticmethod
     def _own_tail(text: str, message: dict, last: int, ceiling: int) -> int:
@@ -121,19 +157,6 @@ class SpanFinder:
         return traced.text[max((b for _, b, _ in traced.pieces), default=0) :]
 
     # -------------------------------------------------------------------- end
-    def _end(
-        self, text: str, messages: list[dict], tools: list | None, index: int, last: int, ceiling: int, spoke: bool
-    ) -> int:
-        """The end of the first end-of-turn after `last`; `last` where the template prints none."""
-        gap = text[last:ceiling]
-        found = [(gap.find(e), -len(e)) for e in self.facts.ends if e in gap]
-        if found:
-            at, length = min(found)
-            return last + at - length
-        if messages[index].get('tool_calls'):
-            return last + len(self._closing(gap, messages, tools, index).rstrip())
-        return last
-
     def _closing(self, gap: str, messages: list[dict], tools: list | None, index: int) -> str:
         """What closes a tool call in a template without end-of-turn: what is printed whatever comes next."""
         if index + 1 < len(messages):
@@ -147,10 +170,10 @@ class SpanFinder:
         return after(trace(self.render, messages, tools, plain=plain), index) if plain is not None else None
 
 
-def _check(traced: Trace, messages: list[dict], turns: Sequence[int], spans: list[Span]) -> None:
+def _check(traced: Trace, turns: Sequence[int], found: list[Turn]) -> None:
     """Every word of a trained message is inside its span, no word of anybody else is; spans in order, apart."""
     end = 0
-    for index, (a, b) in zip(turns, spans, strict=True):
+    for index, (a, b, _) in zip(turns, found, strict=True):
         if a < end or b < a or b > len(traced.text):
             raise RowError(f'message {index}: the turns of the assistant overlap in the rendered text')
         end = b
@@ -174,7 +197,7 @@ def assistant_spans(
     bos_token: str | None = None,
     eos_token: str | None = None,
     which: str = 'all',
-) -> tuple[str, list[Span]]:
+) -> tuple[str, list[tuple[int, int]]]:
     """The text that `chat_template` makes of a conversation, and the character spans the assistant said.
 
     A span goes from the end of the inference prompt to the end-of-turn inclusive. `which` is 'all' (every assistant
@@ -186,6 +209,6 @@ def assistant_spans(
     turns = [i for i, m in enumerate(messages) if m.get('role') == 'assistant']
     if which == 'last':
         turns = turns[-1:]
-    text, spans = _finder(chat_template, bos_token, eos_token)(messages, tools, turns=turns)
-    return text, [s for s in spans if s[1] > s[0]]
+    text, found = _finder(chat_template, bos_token, eos_token)(messages, tools, turns=turns)
+    return text, [(turn.start, turn.end) for turn in found if turn.end > turn.start]
 

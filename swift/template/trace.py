@@ -46,6 +46,8 @@ class _Marker:
         self.owners: list[int] = []
 
     def wrap(self, text: str, owner: int) -> str:
+        if not MARKUP.sub('', text).strip():  # nothing but markup: then it is the words
+            return self._core(text, owner)
         out = []
         at = 0
         for match in MARKUP.finditer(text):

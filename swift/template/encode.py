@@ -1,0 +1,373 @@
+"""`Template`: conversations to training samples and inference prompts, completions back to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from swift.arguments.template import TemplateArgs
+from swift.core.errors import RowError, RowTooLong, SwiftError, TemplateError
+from swift.core.log import warn_once
+from swift.core.types import IGNORE_INDEX, Completion, Conversation, Message, Prompt, Sample
+from swift.template.decode import Decoder
+from swift.template.jinja import Renderer
+from swift.template.messages import content_text, system_into_user, tidy_messages, tidy_tools, with_system
+from swift.template.spans import SpanFinder, Turn
+from swift.template.stops import Stops, find_stops, own_specials
+from swift.template.tokens import Encoded, Tokens
+from swift.template.tools import agent_format
+from swift.template.weights import Weighted, parse_loss_scale
+
+
+@dataclass(slots=True)
+class _Text:
+    """A rendered conversation before it is tokenised."""
+
+    text: str
+    spans: list[tuple[int, int]]
+    parts: list[Weighted] = field(default_factory=list)
+    """Parts of spans with their weights; empty: every span has weight 1."""
+    all: bool = False
+    """Every token is trained, not only those of spans."""
+    plain: bool = False
+    """No chat template: the tokenizer's own special tokens are put around."""
+
+
+class Template:
+    """Conversation ↔ tokens for one tokenizer and one chat template. Built complete by `get_template`.
+
+    `tokenizer` None: text only (`apply_chat_template`); everything that needs tokens then raises TemplateError.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        chat_template: str | dict[str, str] | None,
+        args: TemplateArgs,
+        *,
+        name: str | None = None,
+        variables: dict[str, Any] | None = None,
+        stop_token_ids: Iterable[int] = (),
+        stop_strings: Iterable[str] = (),
+        processor: Any = None,
+    ):
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.name = name
+        self.max_length = args.max_length
+        self.truncation_strategy = args.truncation_strategy
+        self.use_chat_template = args.use_chat_template and bool(chat_template)
+        self.system = args.system
+        self.response_prefix = args.response_prefix or ''
+        self.add_non_thinking_prefix = args.add_non_thinking_prefix
+        self.loss_scale = parse_loss_scale(args.loss_scale)
+        self.agent = agent_format(args.agent_template) if args.agent_template else None
+        sources = chat_template if isinstance(chat_template, dict) else {'default': chat_template}
+        self._finders = {
+            key: SpanFinder(Renderer(source, variables or {}), (variables or {}).get('eos_token'))
+            for key, source in sources.items()
+            if source
+        }
+        self._tokens = Tokens(tokenizer) if tokenizer is not None else None
+        self._before, self._after = own_specials(tokenizer)
+        facts = self._finder(None).facts if self._finders else None
+        self._stops: Stops = find_stops(tokenizer, self._tokens, facts, stop_token_ids, stop_strings)
+        self._decoder = Decoder(tokenizer, self.chat_template or '', self._stops.ids, facts)
+
+    # ------------------------------------------------------------------ facts
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source in use: what a checkpoint should carry. None: plain text only."""
+        return self._finder(None).render.source if self._finders else None
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """Ids that end an answer: what the template ends turns with, the tokenizer's and the model's eos."""
+        return list(self._stops.ids)
+
+    @property
+    def stop(self) -> list[str]:
+        """Strings that end an answer where the template's end-of-turn is no single token."""
+        return list(self._stops.strings)
+
+    def _finder(self, tools: list | None) -> SpanFinder:
+        """The template for rows with or without tools (some tokenizers have two)."""
+        if not self._finders:
+            raise TemplateError('the tokenizer has no chat template;', 'choose one: --template NAME, such as chatml')
+        name = 'tool_use' if tools and 'tool_use' in self._finders else 'default'
+        return self._finders.get(name) or next(iter(self._finders.values()))
+
+    def _need_tokens(self) -> Tokens:
+        if self._tokens is None:
+            raise TemplateError(
+                f'template {self.name!r} was made without a tokenizer;', 'call get_template(tokenizer, template=…)'
+            )
+        return self._tokens
+
+    # --------------------------------------------------------------- training
+    def encode(self, conversation: Conversation) -> list[Sample]:
+        """Training samples of one conversation: one, or several (truncation_strategy split). Raises RowError."""
+        [result] = self.encode_batch([conversation])
+        if isinstance(result, RowError):
+            raise result
+        return result
+
+    def encode_batch(self, conversations: Sequence[Conversation]) -> list[list[Sample] | RowError]:
+        """The same for many at once: tokenised together; a bad row becomes its RowError."""
+        tokens = self._need_tokens()
+        results: list[list[Sample] | RowError] = [[] for _ in conversations]
+        jobs: list[tuple[int, _Text]] = []
+        for i, conversation in enumerate(conversations):
+            try:
+                jobs.append((i, self._text(conversation)))
+            except (RowError, TemplateError) as e:
+                results[i] = _row_error(e, conversation)
+        encoded = tokens.batch(
+            [t.text for _, t in jobs], [t.spans for _, t in jobs], [[p[:2] for p in t.parts] for _, t in jobs]
+        )
+        for (i, text), row in zip(jobs, encoded, strict=True):
+            try:
+                results[i] = self._samples(text, row, conversations[i])
+            except RowError as e:
+                results[i] = e.at(conversations[i].source)
+        return results
+
+    def _text(self, conversation: Conversation) -> _Text:
+        if conversation.text or not self.use_chat_template:
+            return self._plain_text(conversation)
+        messages, tools = self._prepare(conversation)
+        chosen = self.loss_scale.turns(messages)
+        finder = self._finder(tools)
+        everything = self.loss_scale.base == 'all'
+        assistants = [i for i, m in enumerate(messages) if m['role'] == 'assistant']
+        if not chosen and not everything:
+            raise RowError('no message of this row is trained', hint='check its roles, its loss fields and --loss_scale')
+        turns = assistants if everything else list(chosen)
+        if assistants and messages[-1]['role'] == 'assistant' and turns[-1:] != assistants[-1:]:
+            turns = [*turns, assistants[-1]]  # its end is looked at even when it is not trained
+        text, found = finder(messages, tools, turns=turns)
+        self._say(finder, messages, chosen)
+        text, found = self._closed(text, found, finder, final=messages[-1]['role'] == 'assistant')
+        found = self._after_prefix(text, found)
+        rows = [(turn, chosen.get(i, 0.0)) for i, turn in zip(turns, found, strict=True)]
+        return self._weighted(text, rows, everything)
+
+    def _weighted(self, text: str, rows: list[tuple[Turn, float]], everything: bool) -> _Text:
+        spans = [(t.start, t.end) for t, w in rows if (w or everything) and t.end > t.start]
+        parts: list[Weighted] = []
+        if self.loss_scale.weighted or any(w != 1.0 for _, w in rows if w or everything):
+            for turn, weight in rows:
+                if turn.end > turn.start and (weight or everything):
+                    parts += self.loss_scale.parts(text, turn.start, turn.end, weight)
+        return _Text(text, spans, parts, all=everything)
+
+    def _prepare(self, conversation: Conversation) -> tuple[list[dict], list | None]:
+        """Messages and tools as the chat template gets them."""
+        tools = tidy_tools(conversation.tools) if conversation.tools else None
+        facts = self._finder(tools).facts
+        messages = tidy_messages(conversation.messages, string_arguments=facts.string_arguments)
+        if not messages:
+            raise RowError('the row has no messages')
+        messages = with_system(messages, self.system)
+        if self.agent is not None:
+            messages, tools = self.agent.apply(messages, tools), None
+        elif tools and not facts.renders_tools:
+            raise TemplateError('the chat template has no place for tools;', 'write them into the system prompt: --agent_template hermes')
+        elif not facts.renders_calls and any(m.get('tool_calls') for m in messages):
+            raise TemplateError('the chat template does not print tool calls;', 'write them as text: --agent_template hermes')
+        if not facts.accepts_system and messages[0]['role'] == 'system':
+            warn_once('The chat template refuses system messages: they are put in front of the first user message.')
+            messages = system_into_user(messages)
+        if self.response_prefix or (self.add_non_thinking_prefix and facts.empty_think):
+            messages = self._prefixed(messages, facts.empty_think if self.add_non_thinking_prefix else '')
+        return messages, tools
+
+    def _prefixed(self, messages: list[dict], empty_think: str) -> list[dict]:
+        """Answers with the response prefix, and the last one with an empty think block if it has no reasoning."""
+        out = list(messages)
+        for i, message in enumerate(messages):
+            if message['role'] != 'assistant' or not isinstance(message['content'], str):
+                continue
+            content = message['content']
+            last = i == len(messages) - 1
+            if last and empty_think and content and not message.get('reasoning_content') and '<think' not in content:
+                content = empty_think + content
+            if self.response_prefix and not content.startswith(self.response_prefix):
+                content = self.response_prefix + content
+            if content is not message['content']:
+                out[i] = {**message, 'content': content}
+        return out
+
+    def _after_prefix(self, text: str, found: list[Turn]) -> list[Turn]:
+        """Turns that begin after the response prefix, which is part of the prompt."""
+        prefix = self.response_prefix
+        if not prefix:
+            return found
+        out = []
+        for turn in found:
+            for candidate in (prefix, prefix.strip()):
+                if text.startswith(candidate, turn.start):
+                    turn = turn._replace(start=turn.start + len(candidate))
+                    break
+            else:
+                if not text.endswith(prefix, 0, turn.start):  # the template's prompt may have it already
+                    raise TemplateError(f'the chat template does not print --response_prefix {prefix!r} first in an answer')
+            out.append(turn)
+        return out
+
+    def _closed(self, text: str, found: list[Turn], finder: SpanFinder, *, final: bool) -> tuple[str, list[Turn]]:
+        """Every turn up to its stop token; one is appended to a last turn that the template leaves open."""
+        role = self._stops.role
+        out = []
+        for k, turn in enumerate(found):
+            if not turn.closed and role and text.startswith(role, turn.end):
+                turn = turn._replace(end=turn.end + len(role), closed=True)
+            elif not turn.closed and final and k == len(found) - 1:
+                closing = role or self._stops.closing
+                if not closing:
+                    raise TemplateError('neither the chat template nor the tokenizer ends a turn (no eos token)')
+                warn_once('The chat template does not end the last turn: %r is appended, so that the model learns to stop.', closing)
+                text = text[: turn.end] + closing
+                turn = turn._replace(end=len(text), closed=True)
+            out.append(turn)
+        return text, out
+
+    def _say(self, finder: SpanFinder, messages: list[dict], chosen: dict[int, float]) -> None:
+        """What no mask can repair, once in a run."""
+        facts = finder.facts
+        if not facts.continues:
+            warn_once("The chat template's own answers do not continue its generation prompt: training starts where they part.")
+        if facts.rewrites and len(chosen) > 1:
+            warn_once(
+                'The chat template rewrites earlier turns (reasoning is removed), so they are trained as the model will '
+                'never produce them. To train the last round only: --loss_scale last_round.'
+            )
+        if not facts.keeps_reasoning and messages[-1].get('reasoning_content'):
+            warn_once(
+                'The chat template drops reasoning_content, so it is not trained. To train it, write it into the content '
+                'as <think>…</think>, or choose another --template.'
+            )
+
+    def _plain_text(self, conversation: Conversation) -> _Text:
+        """Contents one after another; the answers are trained, or everything (text rows, loss_scale all)."""
+        everything = conversation.text or self.loss_scale.base == 'all'
+        messages = tidy_messages(conversation.messages)
+        chosen = {i: 1.0 for i in range(len(messages))} if conversation.text else self.loss_scale.turns(messages)
+        text, rows = '', []
+        for i, message in enumerate(messages):
+            said = content_text(message)
+            if message['role'] == 'assistant' and (i in chosen or everything):
+                rows.append((Turn(len(text), len(text) + len(said), False), chosen.get(i, 0.0)))
+            text += said
+        if not text.strip():
+            raise RowError('the text of this row is empty')
+        result = self._weighted(text, rows, everything)
+        result.plain = True
+        return result
+
+    def _samples(self, text: _Text, row: Encoded, conversation: Conversation) -> list[Sample]:
+        ids = row.ids
+        labels = list(ids) if text.all else [IGNORE_INDEX] * len(ids)
+        if not text.all:
+            for first, last in row.spans:
+                labels[first:last] = ids[first:last]
+        weights = None
+        if text.parts:
+            weights = [float(label != IGNORE_INDEX) for label in labels]
+            for (first, last), (_, _, weight) in zip(row.marks, text.parts, strict=True):
+                weights[first:last] = [weight] * (last - first)
+            labels = [i if w else IGNORE_INDEX for i, w in zip(ids, weights, strict=True)]
+            if all(w in (0.0, 1.0) for w in weights):
+                weights = None
+        if text.plain:
+            ids, labels, weights = self._with_specials(text, ids, labels, weights)
+        return [
+            Sample(a, b, c, label=conversation.label, channel=conversation.channel, source=conversation.source)
+            for a, b, c in self._fitted(ids, labels, weights, conversation.text or text.plain)
+        ]
+
+    def _with_specials(self, text: _Text, ids: list[int], labels: list[int], weights: list[float] | None) -> tuple:
+        """Plain text between the tokenizer's own bos (never twice) and eos."""
+        before = [] if ids[: len(self._before)] == self._before else self._before
+        eos = self._stops.eos
+        after = [] if eos is None or ids[-1:] == [eos] else [eos]
+        trained = text.all or (bool(labels) and labels[-1] != IGNORE_INDEX)
+        ids = [*before, *ids, *after]
+        labels = [*(before if text.all else [IGNORE_INDEX] * len(before)), *labels]
+        labels += after if trained else [IGNORE_INDEX] * len(after)
+        if weights is not None:
+            tail = weights[-1] if weights and trained else 0.0
+            weights = [float(text.all)] * len(before) + weights + [tail] * len(after)
+        return ids, labels, weights
+
+    def _fitted(self, ids: list[int], labels: list[int], weights: list[float] | None, plain: bool) -> list[tuple]:
+        """At most max_length tokens, at least one of them trained (the first token never is: nothing precedes it)."""
+        limit, size = self.max_length, len(ids)
+        if limit is None or size <= limit:
+            pieces = [(0, size)]
+        elif self.truncation_strategy == 'delete':
+            raise RowTooLong(f'the row has {size} tokens, more than max_length {limit}')
+        elif self.truncation_strategy == 'left':
+            pieces = [(size - limit, size)]
+        elif self.truncation_strategy == 'right':
+            pieces = [(0, limit)]
+        elif plain:
+            pieces = [(a, min(a + limit, size)) for a in range(0, size, limit)]
+        else:
+            raise TemplateError(
+                '--truncation_strategy split is for plain-text pre-training only;',
+                'use --use_chat_template false, or delete, left or right',
+            )
+        out = [
+            (ids[a:b], labels[a:b], None if weights is None else weights[a:b])
+            for a, b in pieces
+            if any(label != IGNORE_INDEX for label in labels[a + 1 : b])
+        ]
+        if not out:
+            if size > (limit or size):
+                raise RowError(f'no trained token is left within max_length {limit} (the row has {size} tokens)')
+            raise RowError('no token of this row is trained')
+        return out
+
+    # -------------------------------------------------------------- inference
+    def apply_chat_template(
+        self, messages: list[Message], tools: list | None = None, *, add_generation_prompt: bool = False
+    ) -> str:
+        """The text of a conversation, with the default system prompt where it has none."""
+        prepared, tools = self._prepare(Conversation(list(messages), tools=tools))
+        finder = self._finder(tools)
+        return self._asked(finder, prepared, tools) if add_generation_prompt else finder.render(prepared, tools)
+
+    def _asked(self, finder: SpanFinder, messages: list[dict], tools: list | None) -> str:
+        return finder.prompt(messages, tools) + self.response_prefix
+
+    def prompt(self, conversation: Conversation) -> Prompt:
+        """Everything up to where the assistant's next words go; a last assistant message with words is continued."""
+        tokens = self._need_tokens()
+        stops = dict(stop_token_ids=self.stop_token_ids, stop=self.stop)
+        if conversation.text or not self.use_chat_template:
+            text = ''.join(content_text(m) for m in conversation.messages)
+            ids = tokens.ids(text)
+            before = [] if ids[: len(self._before)] == self._before else self._before
+            return Prompt([*before, *ids], text, **stops)
+        messages, tools = self._prepare(conversation)
+        finder = self._finder(tools)
+        last = messages[-1]
+        if last['role'] == 'assistant' and not (last['content'] or last.get('tool_calls')):
+            messages = messages[:-1]  # an empty answer is a question
+        if messages and messages[-1]['role'] == 'assistant':
+            text = finder.unfinished(messages, tools)
+        else:
+            text = self._asked(finder, messages, tools)
+        return Prompt(tokens.ids(text), text, **stops)
+
+    def decode(self, completion: Completion) -> Message:
+        """The assistant message of a completion: content, reasoning_content, tool_calls."""
+        return self._decoder(completion)
+
+
+def _row_error(error: SwiftError, conversation: Conversation) -> RowError:
+    if isinstance(error, RowError):
+        return error.at(conversation.source)
+    return RowError(error.message, conversation.source, error.hint)
