@@ -3,7 +3,6 @@ swift sft \
     --model tiny \
     --dataset examples/data/chat.jsonl \
     --per_device_train_batch_size 8 \
-    --num_train_epochs 1 \
     --max_steps 10 \
     --save_steps 10 \
     --add_version false \
