@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from swift.arguments.commands import TRAINING
+from swift.arguments.later import read_facts
+from swift.core.errors import did_you_mean
 
 Values = dict[str, Any]
 Test = Callable[[Values], bool]
@@ -43,6 +46,16 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     'interleave_prob': ('probabilities from 0 to 1', lambda v: all(0 <= p <= 1 for p in v) and sum(v) > 0),
 }
 """Flag → what is allowed, and its test (None always passes)."""
+
+
+WORDS: dict[str, tuple[tuple[str, ...], str]] = {
+    'attn_impl': (('sdpa', 'eager', 'flex_attention', 'flash_attention_2', 'flash_attention_3'), r'.+/.+'),
+    'init_weights': (('true', 'false', 'gaussian', 'orthogonal', 'pissa', 'olora', 'loftq'), r'pissa_niter_\d+'),
+    'rope_scaling': (('linear', 'dynamic', 'yarn'), ''),
+    'report_to': (('tensorboard', 'wandb', 'mlflow', 'swanlab', 'trackio', 'none'), ''),
+    'ddp_backend': (('nccl', 'gloo', 'hccl', 'mpi', 'xccl', 'cncl', 'mccl'), ''),
+}
+"""Flag → the words it takes, and a pattern for other texts that are right too."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +262,20 @@ def range_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, 
     return found
 
 
+def word_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(flag, mistake) for every given word that its flag doesn't know."""
+    found = []
+    listed = {**WORDS, **{name: (tuple(words), '') for name, words in read_facts('training_arguments.json')['choices'].items()}}
+    passed = values.get('training_args') or {}
+    for name, (words, pattern) in listed.items():
+        value = values[name] if name in given and name in values else passed.get(name)
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and word not in words and not (pattern and re.fullmatch(pattern, word)):
+                near = did_you_mean(word, words, cutoff=0.5)
+                found.append((name, f'{word!r} is not one of {", ".join(words)}' + (f'; {near}' if near else '')))
+    return found
+
+
 def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> list[str]:
     """Every pair of given flags that exclude each other, and a few larger contradictions."""
     found = []
@@ -259,8 +286,6 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
         found += _training_conflicts(values)
     if command == 'merge-lora' and not values['merge_lora']:
         found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')
-    if command == 'export' and not (values['merge_lora'] or values['push_to_hub']):
-        found.append('nothing to export: give --merge_lora true (or --push_to_hub true)')
     if values.get('push_to_hub') and not values.get('hub_model_id'):
         found.append('--push_to_hub needs --hub_model_id')
     return found

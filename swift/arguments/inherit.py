@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -48,11 +49,27 @@ def inherit(command: str, explicit: Settings, values: dict[str, Any], mistakes: 
         return settings, notes
     if saved is not None:
         _take_over(command, saved, wanted, settings)
+    _base_model(settings)
     return settings, notes
+
+
+def _base_model(settings: Settings) -> None:
+    """An adapter that was trained elsewhere names its model in adapter_config.json."""
+    trained = settings.get('adapters', ([], ''))[0] or [settings.get('resume_from_checkpoint', (None, ''))[0]]
+    file = os.path.join(trained[0] or '', 'adapter_config.json')
+    if settings.get('model', (None, ''))[0] or not os.path.isfile(file):
+        return
+    with open(file, encoding='utf-8') as stream:
+        model = json.load(stream).get('base_model_name_or_path')
+    if model:
+        settings['model'] = (model, file)
 
 
 def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Settings) -> None:
     given = set(settings)
+    if 'training_args' in settings and 'training_args' in saved.values:
+        passed, source = settings['training_args']
+        settings['training_args'] = ({**saved.values['training_args'], **passed}, source)
     for name in flags_of(CLASSES[command]):
         if name not in wanted or name not in saved.values or saved.sources.get(name) == 'derived' or name in settings:
             continue
@@ -69,6 +86,8 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
     resumed = values.get('resume_from_checkpoint')
     if command in TRAINING and resumed:
         return load_saved_args(resumed), everything - _OF_THE_START
+    if command in TRAINING and values['adapters'] and not values['model']:
+        return load_saved_args(values['adapters'][0]), _OF_THE_MODEL - _OF_THE_MACHINE
     if not values['load_args']:
         return None, set()
     if values['adapters']:
@@ -140,8 +159,13 @@ def model_aliases() -> dict[str, Any]:
 
 def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[str]:
     """What is missing. Flags that were given wrongly (`failed`) are not asked for again."""
-    missing = []
-    if not values['model'] and not values['adapters'] and not failed & {'model', 'adapters', 'resume_from_checkpoint'}:
+    missing = [
+        f'--external_plugins: no such file: {path}' for path in values['external_plugins'] if not os.path.exists(os.path.expanduser(path))
+    ]
+    resumed = values.get('resume_from_checkpoint')
+    if resumed and not find_checkpoint(resumed):
+        return missing  # said already; what else is missing could have been there
+    if not values['model'] and not values['adapters'] and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}:
         missing.append(_missing_model(command, values))
     if command in ('pt', 'sft', 'plan', 'preview') and not values['dataset'] and 'dataset' not in failed:
         missing.append('--dataset is required: files, folders, or ids of a hub')

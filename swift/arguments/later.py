@@ -10,12 +10,12 @@ from typing import Any
 from swift.arguments.convert import FALSE, NULL, Words
 
 
-@lru_cache(maxsize=1)
 def facts() -> dict[str, Any]:
     """`facts/later.json`: capabilities (name → sentence), flags (name → [capability, value that asks for nothing]), values, commands."""
     return read_facts('later.json')
 
 
+@lru_cache
 def read_facts(name: str) -> dict[str, Any]:
     """One JSON file of `swift/arguments/facts`."""
     with open(os.path.join(os.path.dirname(__file__), 'facts', name), encoding='utf-8') as file:

@@ -10,7 +10,7 @@ from typing import Any
 
 from swift.arguments import later
 from swift.arguments.aliases import ALIASES, ENVIRONMENT, GONE, SETTLED, Nothing, canonical
-from swift.arguments.checks import conflict_mistakes, effect_mistakes, range_mistakes
+from swift.arguments.checks import conflict_mistakes, effect_mistakes, range_mistakes, word_mistakes
 from swift.arguments.commands import CLASSES, Arguments
 from swift.arguments.config import SUFFIXES, read_config
 from swift.arguments.convert import Words, convert
@@ -43,6 +43,8 @@ class Report:
     soft: list[str] = field(default_factory=list)
     """Unknown flags and flags without effect: mistakes unless --ignore_args_error."""
     notes: list[str] = field(default_factory=list)
+    later: dict[str, list[str]] = field(default_factory=dict)
+    """Reason → the flags of later capabilities that it refuses."""
     failed: set[str] = field(default_factory=set)
     """Flags that were given, but wrongly; nobody needs to hear that they are missing too."""
 
@@ -72,6 +74,7 @@ def parse_args(command: str, argv: Any = None, *, quiet: bool = False) -> Any:
     report = Report()
     entries = _environment(cls) + _entries(command, cls, argv, report)
     given = _settle_entries(command, entries, report)
+    report.mistakes += [f'{", ".join(dict.fromkeys(flags))}: {reason}' for reason, flags in report.later.items()]
     explicit = {name: (item.value, item.source) for name, item in given.items()}
     values = {name: flag.default for name, flag in flags_of(cls).items()} | {n: v for n, (v, _) in explicit.items()}
     settings, notes = inherit(command, explicit, values, report.mistakes)
@@ -91,10 +94,12 @@ def parse_args(command: str, argv: Any = None, *, quiet: bool = False) -> Any:
 
 def _check(command: str, cls: type, settings: dict[str, tuple[Any, str]], explicit: Mapping[str, Any], report: Report) -> None:
     values = {name: flag.default for name, flag in flags_of(cls).items()} | {n: v for n, (v, _) in settings.items()}
-    ranges = range_mistakes(values, settings)
-    report.mistakes += [f'{_shown(name)} {mistake}' for name, mistake in ranges]
+    wrong = range_mistakes(values, settings) + word_mistakes(values, settings)
+    report.mistakes += [f'{_shown(name)} {mistake}' for name, mistake in wrong]
     report.mistakes += require(command, values, report.failed)
     report.mistakes += conflict_mistakes(command, values, explicit)
+    if command == 'export' and not (values['merge_lora'] or values['push_to_hub'] or report.later):
+        report.mistakes.append('nothing to export: give --merge_lora true (or --push_to_hub true)')
     for name, mistake, warn in effect_mistakes(command, values, explicit):
         (report.notes if warn else report.soft).append(f'{_shown(name)} {mistake}')
 
@@ -233,7 +238,7 @@ def _typed(command: str, entry: Entry, report: Report, join: bool = False) -> li
         report.mistakes.append(f'--{entry.spelling} is no flag of this version: {GONE[entry.name]}')
     elif later.flag_reason(entry.name):
         if not later.asks_for_nothing(entry.name, entry.raw):
-            report.mistakes.append(f'--{entry.spelling}: {later.flag_reason(entry.name)}')
+            report.later.setdefault(later.flag_reason(entry.name), []).append(f'--{entry.spelling}')
     elif 'training_args' in flags and (flag := passthrough(entry.name)):
         return [
             ('training_args', Given({entry.name: given.value}, given.source, given.level, given.spelling))
