@@ -119,7 +119,7 @@ def _parameters(args: Any, info: Any) -> dict[str, Any]:
     """Counted on the model built without weights (meta device), tuner included."""
     import torch
 
-    from swift.model.load import empty_model
+    from swift.model.empty import empty_model
     from swift.tuners import coverage, prepare_tuner
 
     with torch.device('meta'):

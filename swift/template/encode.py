@@ -11,6 +11,7 @@ from swift.core.errors import RowError, RowTooLong, SwiftError, TemplateError
 from swift.core.log import warn_once
 from swift.core.types import IGNORE_INDEX, Completion, Conversation, Message, Prompt, Sample
 from swift.template.decode import Decoder
+from swift.template.identity import fingerprint
 from swift.template.jinja import Renderer
 from swift.template.messages import content_text, system_into_user, tidy_messages, tidy_tools, with_system
 from swift.template.spans import SpanFinder, Turn
@@ -73,7 +74,14 @@ class Template:
         self._before, self._after = own_specials(tokenizer)
         facts = self._finder(None).facts if self._finders else None
         self._stops: Stops = find_stops(tokenizer, self._tokens, facts, stop_token_ids, stop_strings)
-        self._decoder = Decoder(tokenizer, self.chat_template or '', self._stops.ids, facts)
+        self._decoder = Decoder(
+            tokenizer,
+            '\n'.join(finder.render.source for finder in self._finders.values()),
+            stop_ids=self._stops.ids,
+            agent=args.agent_template,
+            prompt=facts.generation_prompt + self.response_prefix if facts else '',
+        )
+        self.fingerprint = fingerprint(tokenizer, sources, variables, args, self._stops)
 
     # ------------------------------------------------------------------ facts
     @property
