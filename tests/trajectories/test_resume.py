@@ -1,0 +1,123 @@
+"""k steps, a new process's worth of objects, and the rest = all steps at once, to the last bit, with dropout on."""
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from swift.core.errors import CheckpointError
+from swift.trainers.resume import find_last_complete, read_manifest
+from tests.trajectories.toy import curve, make_rows, make_trainer, weights
+
+
+def same_bits(one, two):
+    assert one.keys() == two.keys() and one
+    for name in one:
+        assert torch.equal(one[name], two[name]), f'{name}: {(one[name] - two[name]).abs().max()}'
+
+
+CASES = {
+    'lora': dict(tuner='lora'),
+    'full': dict(tuner='full'),
+    'packed': dict(tuner='lora', packing=True, per_device_train_batch_size=1),
+    'padded': dict(tuner='lora', padded=True),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_resumed_run_is_the_uninterrupted_run(tmp_path, case):
+    """Mid-epoch, at the epoch's end and in epoch 2; the last accumulation of an epoch is a short one."""
+    straight = make_trainer(str(tmp_path / 'straight'), **CASES[case])
+    straight.train()
+    steps, per_epoch = straight.state.max_steps, straight.state.max_steps // 2
+    assert per_epoch >= 3
+    expected, log = weights(straight), curve(straight)
+    assert len({line['loss'] for line in log if 'loss' in line}) > 1
+    for k in (per_epoch // 2, per_epoch, per_epoch + 1) if case in ('lora', 'packed') else (per_epoch - 1,):
+        run = str(tmp_path / f'resumed{k}')
+        shutil.copytree(tmp_path / 'straight' / f'checkpoint-{k}', os.path.join(run, f'checkpoint-{k}'))
+        torch.manual_seed(999)  # whatever the new process has drawn before
+        resumed = make_trainer(run, **CASES[case])
+        resumed.train(resume_from_checkpoint=os.path.join(run, f'checkpoint-{k}'))
+        assert resumed.state.global_step == steps
+        same_bits(expected, weights(resumed))
+        assert curve(resumed) == log
+        saved = [torch.load(os.path.join(folder, f'checkpoint-{steps}', 'optimizer.pt'), weights_only=True)
+                 for folder in (str(tmp_path / 'straight'), run)]
+        for one, two in zip(saved[0]['state'].values(), saved[1]['state'].values(), strict=True):
+            same_bits({'m': one['exp_avg'], 'v': one['exp_avg_sq']}, {'m': two['exp_avg'], 'v': two['exp_avg_sq']})
+
+
+def test_dropout_matters_here(tmp_path):
+    """The comparison above would not notice lost random states if nothing was random."""
+    one = make_trainer(str(tmp_path / 'one'))
+    one.train()
+    two = make_trainer(str(tmp_path / 'two'))
+    torch.manual_seed(5)
+    two.train()
+    assert any(not torch.equal(a, b) for a, b in zip(weights(one).values(), weights(two).values(), strict=True))
+
+
+def test_a_checkpoint_holds_what_it_should(tmp_path):
+    trainer = make_trainer(str(tmp_path), max_steps=2, save_total_limit=1)
+    trainer.train()
+    folder = find_last_complete(str(tmp_path))
+    assert os.path.basename(folder) == 'checkpoint-2' and not os.path.exists(tmp_path / 'checkpoint-1')
+    files = set(read_manifest(folder)['files'])
+    assert files >= {'adapter_model.safetensors', 'adapter_config.json', 'optimizer.pt', 'scheduler.pt', 'rng_state.pth',
+                     'trainer_state.json', 'loader_state.json', 'progress.json'}
+
+
+def test_only_the_model(tmp_path):
+    trainer = make_trainer(str(tmp_path), max_steps=1, save_only_model=True)
+    trainer.train()
+    folder = str(tmp_path / 'checkpoint-1')
+    assert 'optimizer.pt' not in os.listdir(folder) and 'adapter_model.safetensors' in os.listdir(folder)
+    with pytest.raises(CheckpointError, match='optimizer.pt is missing'):
+        make_trainer(str(tmp_path / 'next')).train(resume_from_checkpoint=folder)
+
+
+def test_another_rank_or_tuner_is_refused(tmp_path):
+    make_trainer(str(tmp_path), max_steps=1).train()
+    checkpoint = str(tmp_path / 'checkpoint-1')
+    with pytest.raises(CheckpointError, match=r'lora_A.* has shape \[4, 64\] there and \[8, 64\] here; resume with the same --lora_rank'):
+        make_trainer(str(tmp_path / 'rank'), tuner_args={'lora_rank': 8}).train(resume_from_checkpoint=checkpoint)
+    with pytest.raises(CheckpointError, match='trained with other settings'):
+        make_trainer(str(tmp_path / 'full'), tuner='full').train(resume_from_checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize('tuner_args', [{'init_weights': 'pissa'}, {'modules_to_save': ['embed_tokens']}], ids=['pissa', 'modules_to_save'])
+def test_adapters_that_are_stored_in_another_form(tmp_path, tuner_args):
+    """PiSSA is written as a difference of twice the rank; a whole embedding may be trained beside the adapter."""
+    straight = make_trainer(str(tmp_path / 'straight'), tuner_args=tuner_args, max_steps=4)
+    straight.train()
+    resumed = make_trainer(str(tmp_path / 'run'), tuner_args=tuner_args, max_steps=4)
+    resumed.train(resume_from_checkpoint=str(tmp_path / 'straight' / 'checkpoint-2'))
+    same_bits(weights(straight), weights(resumed))
+
+
+def test_another_batch_size_goes_on_with_the_data_anew(tmp_path, capfd):
+    make_trainer(str(tmp_path), max_steps=3).train()
+    checkpoint = str(tmp_path / 'checkpoint-3')
+    other = make_trainer(str(tmp_path / 'next'), per_device_train_batch_size=4, gradient_accumulation_steps=1)
+    other.train(resume_from_checkpoint=checkpoint)
+    assert other.state.global_step == other.state.max_steps > 3
+    assert 'not the position in the data' in capfd.readouterr().err
+
+
+def test_best_metric_and_early_stop_go_on(tmp_path):
+    """Stopped by patience at the same step, resumed or not."""
+    settings = dict(val=make_rows(6, seed=1), eval_strategy='steps', eval_steps=1, early_stop_interval=2,
+                    metric_for_best_model='loss', greater_is_better=False, learning_rate=0.3, num_train_epochs=4.0)
+    straight = make_trainer(str(tmp_path / 'straight'), **settings)
+    straight.train()
+    stopped = straight.state.global_step
+    assert 2 < stopped < straight.state.max_steps
+    run = str(tmp_path / 'run')
+    shutil.copytree(tmp_path / 'straight' / f'checkpoint-{stopped - 1}', os.path.join(run, f'checkpoint-{stopped - 1}'))
+    resumed = make_trainer(run, **settings)
+    resumed.train(resume_from_checkpoint=os.path.join(run, f'checkpoint-{stopped - 1}'))
+    assert resumed.state.global_step == stopped
+    assert resumed.state.best_metric == straight.state.best_metric
+    same_bits(weights(straight), weights(resumed))
