@@ -169,10 +169,10 @@ ALIASES: dict[str, Alias] = {
 
 _DTYPES = {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32', 'half': 'float16', 'float': 'float32'}
 
-VALUES: dict[str, dict[str, str | None]] = {
+VALUES: dict[str, dict[str, str]] = {
     'tuner_backend': {'swift': 'peft'},
     'torch_dtype': _DTYPES,
-    'lora_dtype': {**_DTYPES, 'auto': None},
+    'lora_dtype': {**_DTYPES, 'auto': 'none'},
     'target_modules': {'all': 'all-linear', 'default': 'all-linear', 'auto': 'all-linear', 'all_linear': 'all-linear'},
     'attn_impl': {
         'flash_attn': 'flash_attention_2',
@@ -181,11 +181,11 @@ VALUES: dict[str, dict[str, str | None]] = {
         'flash_attention': 'flash_attention_2',
         'flash_attn3': 'flash_attention_3',
         'flash_attn_3': 'flash_attention_3',
-        'auto': None,
+        'auto': 'none',
     },
     'infer_backend': {'pt': 'transformers', 'pytorch': 'transformers', 'hf': 'transformers'},
     'truncation_strategy': {'truncation_left': 'left', 'truncation_right': 'right'},
-    'template': {'auto': None, 'default': None},
+    'template': {'auto': 'none', 'default': 'none'},
     'lora_bias': {'true': 'all', 'false': 'none'},
 }
 """Flag → other spellings of a value (lower case) → the value. These are accepted without a word."""

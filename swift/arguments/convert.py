@@ -22,8 +22,10 @@ def convert(flag: Flag, raw: Any) -> Any:
         return _from_words(flag, list(raw))
     if raw is None:
         return flag.default if not flag.nullable else None
+    if isinstance(raw, str):
+        return _from_words(flag, [raw])
     if flag.kind == 'list':
-        items = list(raw) if isinstance(raw, (list, tuple)) else _list_items(flag, [raw] if isinstance(raw, str) else [str(raw)])
+        items = list(raw) if isinstance(raw, (list, tuple)) else [raw]
         return [_scalar(flag.item, item) for item in items]
     return _checked(flag, _scalar(flag.kind, raw))
 
@@ -42,12 +44,15 @@ def _from_words(flag: Flag, words: list[str]) -> Any:
     if flag.kind == 'list':
         if len(words) == 1 and flag.nullable and words[0].lower() in NULL:
             return None
+        if words == ['']:
+            return []
         return [_scalar(flag.item, item) for item in _list_items(flag, words)]
     if len(words) > 1:
         quote = '; put quotes around a text with spaces' if flag.kind in ('str', 'json') else ''
         raise ValueError(f'takes one value, got {len(words)}: {" ".join(words)}{quote}')
-    if words[0].lower() in NULL and flag.kind != 'bool':
-        if flag.nullable and words[0].lower() not in flag.choices:
+    word = words[0].lower()
+    if word in NULL and word not in flag.choices:
+        if flag.nullable and (word or flag.kind != 'str'):  # an empty text is a text: --system '' wants no system prompt
             return None
         if flag.kind == 'dict':
             return {}
