@@ -93,7 +93,7 @@ def load_model(args: ModelArgs, *, for_training: bool = False) -> Loaded:
         return _load_registered(meta, info, args)
     options.check_quantiser(info.quant_method)
     processor, new_ids, old_size = _processor(info, args)
-    config = _config(info, args)
+    config = build_config(info, args)
     model = _weights(info, args, config, for_training)
     tokenizer = tokenizer_of(processor)
     fit_embedding(model, tokenizer, new_ids, old_size)
@@ -142,7 +142,7 @@ def _read_processor(home: str, info: ModelInfo, args: ModelArgs) -> Any:
         raise ModelError(f'the tokenizer in {home} can not be loaded: {_one_line(error)}', _remote_hint(error)) from error
 
 
-def _config(info: ModelInfo, args: ModelArgs) -> Any:
+def build_config(info: ModelInfo, args: ModelArgs) -> Any:
     """The transformers configuration with `--rope_scaling` and the fields of `--model_kwargs` in it."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -233,7 +233,7 @@ def _weights(info: ModelInfo, args: ModelArgs, config: Any, for_training: bool) 
     """from_pretrained with our names, our errors, and a strict look at what was loaded."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    cls = _model_class(info, config, args)
+    cls = model_class(info, config, args)
     kwargs: dict[str, Any] = dict(
         config=config,
         dtype=torch_dtype(args.torch_dtype, info),
@@ -263,7 +263,7 @@ def _weights(info: ModelInfo, args: ModelArgs, config: Any, for_training: bool) 
     return model
 
 
-def _model_class(info: ModelInfo, config: Any, args: ModelArgs) -> Any:
+def model_class(info: ModelInfo, config: Any, args: ModelArgs) -> Any:
     """The class that generates text: the one config.json names, else what the Auto classes know."""
     import transformers
     from transformers.models.auto import modeling_auto

@@ -94,7 +94,8 @@ class TrainingRun:
         logger.info('run folder: %s', self.run_dir)
 
         loaded = load_model(model_args, for_training=True)
-        self.args, self.data, self.processor, self.info = args, data, loaded.processor, loaded.info
+        self.args, self.data, self.info = args, data, loaded.info
+        self.processor = _with_template(loaded.processor, self.template)
         self.model = self._tuned(loaded)
         self.trainer = self._trainer()
 
@@ -147,12 +148,9 @@ class TrainingRun:
     def _trainer(self) -> Any:
         from swift.pipelines.data import first_samples
         from swift.trainers import selfcheck
-        from swift.trainers.callbacks.build import add_user_callbacks, build_callbacks
+        from swift.trainers.callbacks.build import build_callbacks
         from swift.trainers.checkpoint import CheckpointWriter
-        from swift.trainers.hf_args import training_arguments
-        from swift.trainers.optimizers import create_optimizer
-        from swift.trainers.state import restore_loader, save_training
-        from swift.trainers.trainer import Trainer
+        from swift.trainers.factory import build_trainer
         from swift.tuners import save_tuner
 
         args, model = self.args, self.model
@@ -160,7 +158,6 @@ class TrainingRun:
         if args.padding_free and not plan.flat:
             raise SwiftError(f'--padding_free true: {plan.reason};', 'leave it unset to train on padded rows')
         train_loader, eval_loader = self._loaders(plan.flat)
-        hf_args = training_arguments(args, self.run_dir, seed=args.seed + rank(), weights=_dtype_of(model))
         writer = CheckpointWriter(
             self.run_dir,
             save_total_limit=args.save_total_limit,
@@ -168,23 +165,20 @@ class TrainingRun:
             facts={'template': self.template.fingerprint},
             links=args.create_checkpoint_symlink,
         )
-        trainer = Trainer(
-            model=model,
-            args=hf_args,
-            processing_class=self.processor,
-            callbacks=build_callbacks(args, self.run_dir, config=args.to_dict(), command=self.command),
-            objective=self.objective,
-            train_loader=train_loader,
+        return build_trainer(
+            model,
+            args,
+            self.objective,
+            train_loader,
+            run_dir=self.run_dir,
             eval_loaders=eval_loader,
             plan=plan,
-            noise=args.neftune_noise_alpha,
-            save_checkpoint=lambda trainer: save_training(trainer, writer, train_loader),
+            callbacks=build_callbacks(args, self.run_dir, config=args.to_dict(), command=self.command),
+            writer=writer,
             save_weights=lambda model, folder: save_tuner(model, folder, processor=self.processor),
-            resume=lambda trainer, checkpoint: restore_loader(checkpoint, trainer.args, train_loader),
-            make_optimizer=(lambda hf, trainer: create_optimizer(args.optimizer, hf, trainer)) if args.optimizer else None,
+            lorap_lr_ratio=args.lorap_lr_ratio if args.tuner_type == 'lora' else None,
+            seed=args.seed + rank(),
         )
-        add_user_callbacks(trainer, args)
-        return trainer
 
     def _loaders(self, flat: bool) -> tuple[Any, Any]:
         """Micro-batches to train on and to evaluate on."""
@@ -231,9 +225,13 @@ def _start_from(args: Any, checkpoint: str) -> Any:
     return replace(args, model=checkpoint, adapters=[])
 
 
-def _dtype_of(model: Any) -> Any:
-    """The type of the model's large weights (adapters and norms may differ)."""
-    return next(parameter.dtype for parameter in model.parameters() if parameter.dim() > 1)
+def _with_template(processor: Any, template: Any) -> Any:
+    """The processor as checkpoints carry it: with the very chat template that trained the model."""
+    if template.use_chat_template and template.name is not None:
+        processor.chat_template = template.chat_template
+        if hasattr(processor, 'tokenizer'):
+            processor.tokenizer.chat_template = template.chat_template
+    return processor
 
 
 def _read(path: str) -> str:

@@ -17,7 +17,7 @@ from swift.trainers.checkpoint import CheckpointWriter
 from swift.trainers.forward import Plan, base_of
 from swift.trainers.hf_args import training_arguments
 from swift.trainers.optimizers import create_optimizer
-from swift.trainers.state import restore_callbacks, restore_loader, restore_progress, save_training
+from swift.trainers.state import resume_training, save_training
 from swift.trainers.trainer import Trainer
 
 
@@ -65,30 +65,10 @@ def build_trainer(
         callbacks=list(callbacks),
         save_checkpoint=(lambda t: save_training(t, writer, train_loader)) if writer else None,
         save_weights=save_weights,
-        resume=_restore if writer else None,
+        resume=(lambda t, checkpoint: resume_training(t, checkpoint, train_loader)) if writer else None,
         make_optimizer=partial(create_optimizer, args.optimizer) if args.optimizer else None,
     )
     trainer.remove_callback(PrinterCallback)
     if args.callbacks:
         add_user_callbacks(trainer, args)
     return trainer
-
-
-def _restore(trainer: Trainer, checkpoint: str) -> bool:
-    """Data position and callbacks now; the sums of the open log line when the loop has set its counters to zero."""
-    trainer.callback_handler.callbacks.insert(0, _RestoreProgress(trainer, checkpoint))
-    return restore_loader(checkpoint, trainer.args, trainer.train_dataset)
-
-
-class _RestoreProgress(TrainerCallback):
-    """Acts once, when training begins."""
-
-    def __init__(self, trainer: Trainer, checkpoint: str):
-        self._work = (trainer, checkpoint)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Bring back what a checkpoint holds beside transformers' own state."""
-        trainer, checkpoint = self._work
-        trainer.remove_callback(self)
-        restore_callbacks(state, trainer.callback_handler.callbacks)
-        restore_progress(trainer, checkpoint)
