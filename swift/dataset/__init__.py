@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_face(
         'ResponsePreprocessor': 'swift.dataset.convert',
         'RowPreprocessor': 'swift.dataset.convert',
         'Splits': 'swift.dataset.load',
+        'Stream': 'swift.dataset.stream',
+        'StreamSamples': 'swift.dataset.stream_encode',
         'SubsetDataset': 'swift.dataset.registry',
         'TokenStore': 'swift.dataset.store',
         'encode_rows': 'swift.dataset.encode',

@@ -31,9 +31,19 @@ SHAPES = (
 )
 
 
-def unknown_shape(row: Row) -> RowError:
+class ShapeError(RowError):
+    """A row whose columns don't fit what is asked of it: a mistake of the data set rather than of the row."""
+
+    def at(self, source: str | None) -> RowError:
+        return self if self.source or not source else ShapeError(self.reason, source, self.hint)
+
+    def __reduce__(self):
+        return ShapeError, (self.reason, self.source, self.hint)
+
+
+def unknown_shape(row: Row) -> ShapeError:
     """The error for a row of no known shape: its keys, the accepted shapes, the remedy."""
-    return RowError(
+    return ShapeError(
         f'columns {sorted(map(str, row))} are no known shape;',
         hint=f'accepted: {SHAPES}; map yours with --columns \'{{"theirs": "query"}}\'',
     )
@@ -130,7 +140,7 @@ class RowPreprocessor:
         if not self.columns:
             return dict(row)
         if not any(theirs in row for theirs in self.columns):
-            raise RowError(
+            raise ShapeError(
                 f'none of the mapped columns {sorted(self.columns)} is among {sorted(map(str, row))};',
                 hint='columns reads {"name in the file": "our name"}',
             )

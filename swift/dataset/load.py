@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,15 @@ import numpy as np
 from swift.arguments.data import DataArgs
 from swift.core.errors import DatasetError, RowError
 from swift.dataset.bad_rows import BadRows
+from swift.dataset.convert import ShapeError
+from swift.dataset.cursor import open_cursor
 from swift.dataset.encode import cache_root
 from swift.dataset.files import open_rows
 from swift.dataset.identity import Identity, is_identity
 from swift.dataset.memory import MemoryRows
 from swift.dataset.resolve import Catalog, Found
 from swift.dataset.sources import Conversations, Rows, concatenated, interleaved, sampled
+from swift.dataset.stream import EntryStream, Stream, entry_stream, mixed
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,7 @@ def load_dataset(
     bad_rows = bad_rows or BadRows(strict=args.strict)
     val = reader.joined(args.val_dataset, args.val_dataset_shuffle)
     if args.streaming:
-        from swift.dataset.stream import open_stream
-
-        return Splits(open_stream(reader, args, seed, bad_rows) if args.dataset else None, val, bad_rows)
+        return Splits(reader.stream(args, bad_rows) if args.dataset else None, val, bad_rows)
     pairs = [reader.split(entry, args.split_dataset_ratio, args.dataset_shuffle) for entry in args.dataset]
     trains = [train for train, _ in pairs if train is not None]
     held_out = [held for _, held in pairs if held is not None]
@@ -92,7 +93,7 @@ class Reader:
         if not any(len(file) for file in files):
             raise DatasetError(f'{found.name} has no rows')
         rows = Rows(found.name, files, self.convert_for(found, first_rows(files, 24)))
-        self._check_first(rows)
+        _check_shape(found.name, lambda: rows[0])
         return rows
 
     def convert_for(self, found: Found, first: Sequence[Any]) -> Any:
@@ -106,12 +107,24 @@ class Reader:
             )
         return self.identity.filling(found.convert)
 
-    def _check_first(self, rows: Rows) -> None:
-        try:
-            rows[0]
-        except RowError as error:
-            if 'known shape' in error.reason or 'mapped columns' in error.reason:
-                raise DatasetError(f'{rows.name}: {error}') from error
+    def stream(self, args: DataArgs, bad_rows: BadRows) -> Stream:
+        """All entries of --dataset as one stream."""
+        nodes = []
+        for entry in args.dataset:
+            found = self.catalog.find(entry)
+            parts = [self._entry_stream(item, args) for item in found]
+            nodes.append(mixed(parts, None, self.seed, args.stopping_strategy))
+        return Stream(mixed(nodes, args.interleave_prob, self.seed, args.stopping_strategy), bad_rows)
+
+    def _entry_stream(self, found: Found, args: DataArgs) -> EntryStream:
+        settings = {'seed': self.seed, 'shuffle': args.dataset_shuffle, 'buffer': args.shuffle_buffer_size}
+        first, cursor = [], open_cursor(found.files[0]) if found.files else None
+        while cursor is not None and len(first) < 24 and (placed := cursor.read()) is not None:
+            first.append(placed)
+        convert = self.convert_for(found, [row for row, _ in first if not isinstance(row, RowError)])
+        if first and not isinstance(first[0][0], RowError):
+            _check_shape(found.name, lambda: convert(*first[0]))
+        return entry_stream(found, convert, **settings)
 
     def source(self, entry: str) -> tuple[Conversations, int | None]:
         """All conversations of an entry, and how many of them are wanted."""
@@ -141,6 +154,16 @@ class Reader:
             return None
         whole = concatenated([source for source in sources if source is not None])
         return whole.shuffled(self.seed) if shuffle else whole
+
+
+def _check_shape(name: str, convert_first: Callable[[], Any]) -> None:
+    """Stop at once when the first row is of no known shape."""
+    try:
+        convert_first()
+    except ShapeError as error:
+        raise DatasetError(f'{name}: {error}') from error
+    except RowError:
+        pass  # one bad row: the policy for bad rows decides
 
 
 def first_rows(files: Sequence[Any], count: int) -> list[Any]:

@@ -82,7 +82,7 @@ class Plan:
         if not len(samples):
             raise DatasetError('there are no samples to load')
         self.samples, self.seed, self.shuffle, self.drop_last = samples, seed, shuffle, drop_last
-        self.rank, self.world_size, self.group = rank, world_size, batch_size * world_size
+        self.rank, self.world_size, self.group = rank, world_size, (1 if max_batch_tokens else batch_size) * world_size
         self.packing_length, self.strategy = packing_length, packing_strategy
         self.budget, self.group_by_length = max_batch_tokens, group_by_length
         self._made: tuple[int, list[Any]] | None = None
@@ -93,7 +93,7 @@ class Plan:
         facts = [
             len(self.samples), self.seed, self.shuffle, self.drop_last, self.group,
             self.packing_length, self.strategy if self.packing_length else None,
-            [self.budget, self.world_size] if self.budget else None, self.group_by_length,
+            self.budget, self.group_by_length,
         ]  # fmt: skip
         digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8)
         if self.packing_length or self.budget or self.group_by_length:
@@ -116,10 +116,10 @@ class Plan:
 
     def _make(self, epoch: int) -> list[Any]:
         order = self.order(epoch)
-        if self.budget:
-            return self._by_budget(order)
-        units: Sequence[Any] = self._packs(order, epoch) if self.packing_length else order
-        if self.group_by_length:
+        units: Sequence[Any] = order
+        if self.packing_length or self.budget:
+            units = self._packs(order, epoch)
+        elif self.group_by_length:
             units = self._grouped(order, epoch)
         groups = [units[start : start + self.group] for start in range(0, len(units), self.group)]
         if self.drop_last and len(groups[-1]) < self.group:
@@ -132,9 +132,14 @@ class Plan:
         return groups
 
     def _packs(self, order: np.ndarray, epoch: int) -> list[list[int]]:
-        if self.strategy == 'sequential':
-            return pack_in_order(self.samples.lengths, self.packing_length, order)
-        packs = pack(self.samples.lengths, self.packing_length, order)
+        """Packs, or micro-batches under the token budget; how many there are does not depend on the epoch."""
+        if self.budget:
+            sizes = np.minimum(self.samples.lengths, self.budget)  # a longer sample is a micro-batch of its own
+            packs = pack(sizes, self.budget, order)
+        elif self.strategy == 'sequential':
+            packs = pack_in_order(self.samples.lengths, self.packing_length)
+        else:
+            packs = pack(self.samples.lengths, self.packing_length, order)
         if not self.shuffle:
             return sorted(packs, key=min)
         return [packs[index] for index in self._rng(epoch, 1).permutation(len(packs)).tolist()]
@@ -153,23 +158,6 @@ class Plan:
             longest = max(range(len(whole)), key=lambda index: int(lengths[whole[index]].max()))
             whole[0], whole[longest] = whole[longest], whole[0]
         return np.concatenate(whole + rest)
-
-    def _by_budget(self, order: np.ndarray) -> list[list[list[int]]]:
-        """Micro-batches under the token budget, dealt to the ranks in order."""
-        lengths = np.asarray(self.samples.lengths)
-        bins: list[list[int]] = []
-        left = 0
-        for index in order.tolist():
-            size = int(lengths[index])
-            if not bins or size > left:
-                bins.append([])
-                left = self.budget
-            bins[-1].append(index)
-            left -= size
-        groups = [bins[start : start + self.world_size] for start in range(0, len(bins), self.world_size)]
-        if self.drop_last and len(groups) > 1 and len(groups[-1]) < self.world_size:
-            groups.pop()
-        return groups
 
     def share(self, group: Any) -> tuple[list[int], bool]:
         """(sample indices of this rank in a global micro-batch, whether they are a filler)."""

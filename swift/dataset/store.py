@@ -19,9 +19,9 @@ import json
 import os
 import shutil
 import uuid
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,10 @@ def to_chunk(samples: Sequence[Sample]) -> Chunk:
 
 def _joined(samples: Sequence[Sample], name: str) -> np.ndarray:
     """One field of all samples end to end, from lists or arrays."""
-    flat = array('i')
-    for sample in samples:
-        values = getattr(sample, name)
-        if isinstance(values, np.ndarray):
-            flat.frombytes(values.astype(np.int32).tobytes())
-        else:
-            flat.extend(values)
-    return np.frombuffer(flat, np.int32) if len(flat) else np.empty(0, np.int32)
+    values = [getattr(sample, name) for sample in samples]
+    if values and all(isinstance(item, np.ndarray) for item in values):
+        return np.concatenate(values).astype(np.int32)
+    return np.fromiter(chain.from_iterable(values), np.int32)
 
 
 def _label_arrays(ids: np.ndarray, labels: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]:
