@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import torch
@@ -43,6 +43,7 @@ class SlotLane:
         self._device = model.device
         self._dtype = model.dtype
         self._waiting: deque[Row] = deque()
+        self._joining: list[Row] = []
         self._rows: list[Row] = []
         self._lengths: list[int] = []
         """Tokens of each row that are in its slot: all but the last one generated."""
@@ -62,41 +63,47 @@ class SlotLane:
 
     def fail(self, error: BaseException) -> None:
         """Give every row the error and forget them."""
-        for row in [*self._rows, *self._waiting]:
+        for row in [*self._rows, *self._joining, *self._waiting]:
             row.fail(error)
-        self._rows, self._lengths, self._cache, self._room = [], [], SlotCache(), (0, 0)
+        self._joining, self._rows, self._lengths, self._cache, self._room = [], [], [], SlotCache(), (0, 0)
         self._waiting.clear()
 
     def step(self) -> None:
         """One forward and one token for every running row."""
         self._keep_within_budget()
-        new = self._admit()
-        if not (self._rows or new):
+        self._joining = self._admit()
+        if not (self._rows or self._joining):
             return
-        leaders, source = _distinct(new)
-        tokens = [row.tokens[-1] for row in self._rows]
+        leaders, followers = _distinct(self._joining)
         prompts = [_to_read(row) for row in leaders]
-        self._make_room(len(self._rows) + len(new), max([length + 1 for length in self._lengths] + [*map(len, prompts)]))
+        self._make_room(
+            len(self._rows) + len(self._joining), max([n + 1 for n in self._lengths] + [len(p) for p in prompts])
+        )
         plan = make_plan(self._lengths, [len(p) for p in prompts], self._room, self._dtype, self._device)
-        logits = self._forward([*tokens, *(t for p in prompts for t in p)], plan)
-        old = len(self._rows)
-        if new:
-            followers = [index for index in range(len(new)) if new[index] is not leaders[source[index]]]
-            order = [new.index(row) for row in leaders] + followers
-            for place, index in enumerate(followers, start=old + len(leaders)):
-                self._cache.copy(old + source[index], place, len(prompts[source[index]]))
-            pick = list(range(old)) + [old + source[index] for index in order]
-            logits = logits[torch.tensor(pick, device=logits.device)]
-            self._rows += [new[index] for index in order]
-            self._lengths = [n + 1 for n in self._lengths] + [len(prompts[source[index]]) for index in order]
-            self._sampler = None
-        else:
-            self._lengths = [n + 1 for n in self._lengths]
+        logits = self._forward([*(row.tokens[-1] for row in self._rows), *chain.from_iterable(prompts)], plan)
+        self._lengths = [n + 1 for n in self._lengths]
+        if self._joining:
+            logits = self._join(leaders, followers, logits)
         if self._sampler is None:
             self._sampler = sampler_for(self._rows, logits.shape[-1], logits.device)
         _, ended = advance(self._rows, logits, self._sampler)
         if ended:
             self._compact()
+
+    def _join(self, leaders: list[Row], followers: list[tuple[Row, int]], logits: torch.Tensor) -> torch.Tensor:
+        """Leaders have been read into the slots behind the old ones; followers get copies. Logits of all rows."""
+        old = len(self._rows)
+        self._rows += leaders
+        self._lengths += [len(_to_read(row)) for row in leaders]
+        for row, leader in followers:
+            self._cache.copy(old + leader, len(self._rows), self._lengths[old + leader])
+            self._rows.append(row)
+            self._lengths.append(self._lengths[old + leader])
+        if followers:
+            pick = [*range(old + len(leaders)), *(old + leader for _, leader in followers)]
+            logits = logits[torch.tensor(pick, device=logits.device)]
+        self._joining, self._sampler = [], None
+        return logits
 
     def _forward(self, tokens: list[int], plan: Any) -> torch.Tensor:
         """Logits [rows, V] of the last token of every row."""
@@ -200,15 +207,16 @@ def _rounded(length: int) -> int:
     return -(-length // GRAIN) * GRAIN
 
 
-def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """Rows with different tokens to read, and for every row the index of the one that reads for it."""
+def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[Row, int]]]:
+    """Rows with different tokens to read, and the others, each with the index of the one that reads the same."""
     leaders: list[Row] = []
+    followers: list[tuple[Row, int]] = []
     known: dict[tuple[int, ...], int] = {}
-    source = []
     for row in rows:
         key = tuple(_to_read(row))
-        if key not in known:
+        if key in known:
+            followers.append((row, known[key]))
+        else:
             known[key] = len(leaders)
             leaders.append(row)
-        source.append(known[key])
-    return leaders, source
+    return leaders, followers

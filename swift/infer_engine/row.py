@@ -29,7 +29,7 @@ class Chunk:
 class Row:
     """One answer to one prompt. Made by the engine, advanced by a lane; `future` gets the Completion.
 
-    `on_chunk` hears every piece of text; None: nobody listens before the end.
+    `on_chunk` hears every piece of text, or the error that ends it; None: nobody listens before the end.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Row:
         *,
         choice: int = 0,
         adapter: str | None = None,
-        on_chunk: Callable[[Chunk], None] | None = None,
+        on_chunk: Callable[[Chunk | BaseException], None] | None = None,
     ):
         self.prompt, self.settings, self.choice, self.adapter = prompt, settings, choice, adapter
         self.tokens: list[int] = []
@@ -121,6 +121,8 @@ class Row:
         """Give up; whoever waits gets the error."""
         if not self.done:
             self.future.set_exception(error)
+            if self._on_chunk is not None:
+                self._on_chunk(error)
 
 
 def sampler_for(rows: Sequence[Row], vocab: int, device: torch.device) -> Sampler:

@@ -8,6 +8,7 @@ import queue
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -60,8 +61,7 @@ class TransformersEngine(InferEngine):
             if model_args:
                 raise SwiftError(f'{", ".join(model_args)}: only for a model given by id or path;', 'leave them out')
             name = _name_of(model)
-            for index, path in enumerate(adapters):
-                model = _load_adapter(model, path, 'default' if index == 0 else f'adapter{index}')
+            model = _load_adapters(model, adapters)
         if template is None:
             raise SwiftError('a loaded model comes without a template;', 'pass template=get_template(…)')
         longest = max_model_len or _context(model)
@@ -97,9 +97,14 @@ class TransformersEngine(InferEngine):
         try:
             self._worker.submit(flat)
             return [[row.future.result() for row in some] for some in rows]
-        except BaseException:
-            _cancel(flat)
-            raise
+        finally:
+            self._give_up(flat)
+
+    def _give_up(self, rows: list[Row]) -> None:
+        """Stop what is not done, and wait for the model: the caller may use it right away."""
+        _cancel(rows)
+        wait([row.future for row in rows])
+        self._worker.settle()
 
     def stream(self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None) -> Iterator[Chunk]:
         """Pieces of the completions as they come. Generation runs from this call on, read or not."""
@@ -108,8 +113,7 @@ class TransformersEngine(InferEngine):
         self._worker.submit(rows)
         return self._read(rows, pieces)
 
-    @staticmethod
-    def _read(rows: list[Row], pieces: queue.SimpleQueue) -> Iterator[Chunk]:
+    def _read(self, rows: list[Row], pieces: queue.SimpleQueue) -> Iterator[Chunk]:
         left = len(rows)
         try:
             while left:
@@ -119,7 +123,7 @@ class TransformersEngine(InferEngine):
                 left -= piece.completion is not None
                 yield piece
         finally:  # whoever stops reading stops the answer
-            _cancel(rows)
+            self._give_up(rows)
 
     async def generate_async(
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
@@ -269,7 +273,7 @@ class TransformersEngine(InferEngine):
         way, adapter = lane
         if adapter is not None:
             if adapter not in getattr(self.model, 'peft_config', {}):
-                self.model = _load_adapter(self.model, self._adapters[adapter], adapter)
+                self.model = _load_adapters(self.model, [self._adapters[adapter]], [adapter])
                 self.model.eval()
             self.model.set_adapter(adapter)
         elif hasattr(self.model, 'disable_adapter'):
@@ -280,6 +284,7 @@ class TransformersEngine(InferEngine):
 
 
 def _cancel(rows: Sequence[Row]) -> None:
+    """Rows that are done are not changed by it."""
     for row in rows:
         row.cancelled = True
 
@@ -340,18 +345,18 @@ def _load(
         near = did_you_mean(unknown[0], known)
         raise SwiftError(f'{unknown[0]}: no such setting of a model;', near or f'known: {", ".join(known)}')
     loaded = load_model(ModelArgs(model=model, adapters=adapters, **settings))
-    model = loaded.model
-    for index, path in enumerate(loaded.info.adapters):
-        model = _load_adapter(model, path, 'default' if index == 0 else f'adapter{index}')
+    model = _load_adapters(loaded.model, list(loaded.info.adapters))
     template = template or get_template(TemplateArgs(), loaded.processor, loaded.info)
     return model, template, os.path.basename(os.path.normpath(loaded.info.model_dir))
 
 
-def _load_adapter(model: Any, path: str, name: str) -> Any:
-    """The model with the adapter of a directory on it, beside those it has."""
+def _load_adapters(model: Any, paths: list[str], names: list[str] | None = None) -> Any:
+    """The model with the adapters of these directories on it, beside those it has; the first is active."""
+    if not paths:
+        return model
     from swift.tuners import load_adapter
 
-    return load_adapter(model, path, name=name)
+    return load_adapter(model, paths, names=names)
 
 
 def _check_adapter(path: str) -> None:

@@ -25,33 +25,57 @@ class Worker:
         turn: Callable[[object], None],
     ):
         self._lane_for, self._running, self._turn = lane_for, running, turn
-        self._lock = threading.Lock()
+        self._state = threading.Condition()
         self._inbox: deque[Row] = deque()
-        self._thread: threading.Thread | None = None
+        self._open = 0
+        """Rows that were submitted and are not done."""
+        self._alive = False
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Let these rows be answered, in this order where places are short."""
-        with self._lock:
+        with self._state:
+            self._open += len(rows)
             self._inbox.extend(rows)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name='swift-engine', daemon=True)
-                self._thread.start()
+            if not self._alive:
+                self._alive = True
+                threading.Thread(target=self._run, name='swift-engine', daemon=True).start()
+        for row in rows:
+            row.future.add_done_callback(self._closed)
+
+    def settle(self) -> None:
+        """Wait until the thread has put the model back as it was, unless it has other rows to answer."""
+        with self._state:
+            self._state.wait_for(lambda: not self._alive or self._open)
+
+    def _closed(self, _: object) -> None:
+        with self._state:
+            self._open -= 1
+            self._state.notify_all()
 
     def _run(self) -> None:
-        lanes: dict[object, Lane] = {}
-        try:
-            with self._running():
-                while self._collect(lanes):
-                    for name in list(lanes):
-                        self._step(lanes, name)
-        except BaseException as error:  # the model could not even be prepared
-            with self._lock:
-                rows, self._thread = list(self._inbox), None
-                self._inbox.clear()
-            for row in rows:
-                row.fail(error)
-            for lane in lanes.values():
-                lane.fail(error)
+        while True:
+            lanes: dict[object, Lane] = {}
+            try:
+                with self._running():
+                    while self._collect(lanes):
+                        for name in list(lanes):
+                            self._step(lanes, name)
+            except BaseException as error:  # the model could not be prepared, or not be put back
+                self._fail_all(error, lanes)
+            with self._state:
+                if not self._inbox:
+                    self._alive = False
+                    self._state.notify_all()
+                    return
+
+    def _fail_all(self, error: BaseException, lanes: dict[object, Lane]) -> None:
+        with self._state:
+            rows = list(self._inbox)
+            self._inbox.clear()
+        for row in rows:
+            row.fail(error)
+        for lane in lanes.values():
+            lane.fail(error)
 
     def _step(self, lanes: dict[object, Lane], name: object) -> None:
         lane = lanes[name]
@@ -65,12 +89,11 @@ class Worker:
 
     def _collect(self, lanes: dict[object, Lane]) -> bool:
         """Sort what came in into lanes; False when the thread has nothing left to do."""
-        with self._lock:
+        with self._state:
             rows = list(self._inbox)
             self._inbox.clear()
-            if not rows and not lanes:
-                self._thread = None
-                return False
+        if not rows and not lanes:
+            return False
         for row in rows:
             try:
                 name, build = self._lane_for(row)
