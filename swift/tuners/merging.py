@@ -52,17 +52,35 @@ def merge(model: Any, probe: Tensor | None = None) -> tuple[Any, MergeReport]:
     was_training = model.training
     model.eval()
     probe = _probe(model) if probe is None else probe.to(_device(model))
+    wanted, bare = _said(model, probe)
+    merged = fold(model)
+    report = _judged(wanted, bare, merged, probe)
+    merged.train(was_training)
+    return merged, report
+
+
+def compare(model: Any, merged: Any, probe: Tensor | None = None) -> MergeReport:
+    """How far `merged`, made earlier or elsewhere, is from `model`, a base with its adapter on. Raises as `merge` does."""
+    model, merged = unwrap(model).eval(), unwrap(merged).eval()
+    probe = _probe(model) if probe is None else probe.to(_device(model))
+    wanted, bare = _said(model, probe)
+    return _judged(wanted, bare, merged, probe)
+
+
+def _said(model: Any, probe: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of base + adapter, and of the base alone."""
     wanted = _logits(model, probe)
     with model.disable_adapter():
-        bare = _logits(model, probe)
-    merged = fold(model)
+        return wanted, _logits(model, probe)
+
+
+def _judged(wanted: Tensor, bare: Tensor, merged: Any, probe: Tensor) -> MergeReport:
     got = _logits(merged, probe)
     report = MergeReport(
         max_diff=(got - wanted).abs().max().item(), kl=_kl(wanted, got), effect=_kl(wanted, bare), tokens=probe.numel()
     )
     _judge(report, wanted, _dtype(merged))
-    merged.train(was_training)
-    return merged, report
+    return report
 
 
 def fold(model: Any) -> Any:
