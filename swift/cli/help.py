@@ -55,7 +55,8 @@ def command_help(command: str) -> str:
     """The text of `swift COMMAND --help`, as wide as the terminal."""
     width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
     usage = USAGE.get(command, '--model MODEL --dataset DATA … [--flag value …] | config.yaml')
-    lines = [f'usage: swift {command} {usage}'.rstrip(), '', COMMANDS[command][1]]
+    lines = textwrap.wrap(f'usage: swift {command} {usage}', width, subsequent_indent=' ' * 7, break_on_hyphens=False)
+    lines += ['', COMMANDS[command][1]]
     if command in CLASSES:
         lines += _flags(command, width)
         lines += _notes(command, width)

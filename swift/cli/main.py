@@ -94,7 +94,8 @@ def _run(command: str, words: list[str]) -> Any:
     from swift.arguments import parse_args
 
     if command not in LAUNCHED:
-        return load(command)(parse_args(command, words))
+        args = parse_args(command, words)  # before the pipeline is imported, which takes seconds
+        return load(command)(args)
     from swift.parallel.launch import exec_torchrun, launch_settings, should_launch
 
     _, flags = launch_settings(words, os.environ)
