@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from swift.arguments.model import ModelArgs
 
 logger = get_logger(__name__)
+
+_one_at_a_time = threading.Lock()
+"""from_pretrained switches process-wide state (default dtype, tying, initialisation), so two threads must take turns."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ def _weights(info: ModelInfo, args: ModelArgs, config: Any, for_training: bool) 
             kwargs[key] = value
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     try:
-        with _quiet((info.num_params or 0) < 1e9):
+        with _one_at_a_time, _quiet((info.num_params or 0) < 1e9):
             model, report = cls.from_pretrained(
                 info.model_dir, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )

@@ -16,15 +16,16 @@ _STATE_SPACE_SIGNS = ('A_log', 'conv1d', 'time_mix_key')
 _STATE_SPACE_WEIGHTS = ('out_proj', 'dt_proj', 'x_proj')
 """Projections whose bare `.weight` state-space kernels read, past any adapter around the module."""
 _QUANTISED = ('Linear4bit', 'Linear8bitLt', 'QuantLinear', 'WQLinear_GEMM', 'HQQLinear', 'EetqLinear', 'TorchQuantLinear')
-_VISION = ('visual', 'vision_tower', 'vision_model', 'vision_encoder', 'image_encoder', 'vit', 'audio_tower', 'audio_encoder')
-_ALIGNER = ('multi_modal_projector', 'multimodal_projector', 'mm_projector', 'aligner', 'merger', 'connector', 'mlp1')
+_ALIGNER = re.compile(r'projector|merger|connector|aligner|^mlp1$|visual_projection|vision_embed_tokens|embed_(vision|audio)')
+_TOWER = re.compile(r'vision|visual|image|^img|audio|speech|^vit$')
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a plain projection that an adapter can wrap: exactly nn.Linear (a subclass may compute
-    something else), GPT-2's transposed Conv1D, or a quantised linear."""
+    """Whether a module is a plain projection that an adapter can wrap: exactly nn.Linear (a subclass with a forward of
+    its own may compute something else), Falcon's copy of it, GPT-2's transposed Conv1D, or a quantised linear."""
     name = type(module).__name__
-    plain = type(module) is nn.Linear or (name == 'Conv1D' and type(module).__module__ == 'transformers.pytorch_utils')
+    unchanged = isinstance(module, nn.Linear) and (type(module).forward is nn.Linear.forward or name == 'FalconLinear')
+    plain = type(module) is nn.Linear or unchanged or (name == 'Conv1D' and type(module).__module__ == 'transformers.pytorch_utils')
     return plain or name in _QUANTISED or name.endswith('QuantLinear')
 
 
@@ -85,9 +86,11 @@ def find_norm(model: nn.Module) -> list[str]:
 def part_of(name: str) -> str:
     """`vit`, `aligner` or `llm`: which part of a multimodal model a module belongs to."""
     pieces = name.split('.')
-    if any(piece in _ALIGNER for piece in pieces):
+    if 'language_model' in pieces:
+        return 'llm'
+    if any(_ALIGNER.search(piece) for piece in pieces):
         return 'aligner'
-    return 'vit' if any(piece in _VISION for piece in pieces) else 'llm'
+    return 'vit' if any(_TOWER.search(piece) for piece in pieces) else 'llm'
 
 
 def get_multimodal_target_regex(

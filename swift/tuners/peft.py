@@ -48,6 +48,8 @@ class LoRA:
         for parameter in tuned.parameters():  # float16 gradients of float16 weights can't be scaled
             if parameter.requires_grad and parameter.dtype == torch.float16 and args.lora_dtype is None:
                 parameter.data = parameter.data.float()
+        if getattr(model.config, 'model_type', None) == 'reformer':  # reversible layers differentiate by their input
+            tuned.enable_input_require_grads()
         if args.init_weights == 'loftq':
             _loftq(tuned)
         elif isinstance(config.init_lora_weights, str) and _CHANGES_BASE.fullmatch(config.init_lora_weights):
