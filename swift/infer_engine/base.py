@@ -27,7 +27,7 @@ from swift.infer_engine.protocol import (
     UsageInfo,
 )
 from swift.infer_engine.row import Chunk
-from swift.infer_engine.streaming import DeltaParser
+from swift.infer_engine.streaming import DeltaParser, as_said
 
 OneOrEach = Any
 """One value for all requests, or a list with one value for each."""
@@ -158,7 +158,7 @@ class InferEngine(ABC):
     ) -> ChatCompletionResponse:
         choices = []
         for index, completion in enumerate(completions):
-            message = to_message(self.template.decode(completion))
+            message = to_message(self.template.decode(as_said(completion, self.tokenizer)))
             reason = 'tool_calls' if message.tool_calls and completion.finish_reason == 'stop' else completion.finish_reason
             choices.append(
                 ChatCompletionResponseChoice(
@@ -200,7 +200,9 @@ class _Assembly:
         self._open = config.n
         self._completions: list[Completion] = []
         self._logprobs: list[list[dict]] = [[] for _ in range(config.n)]
-        self._parsers = [DeltaParser(engine.template, prompt, to_message) for _ in range(config.n)]
+        self._parsers = [
+            DeltaParser(engine.template, prompt, [*prompt.stop, *config.stops], to_message) for _ in range(config.n)
+        ]
         self._blank = ChatCompletionStreamResponse(
             model=engine._model_name(adapter), choices=[], id=f'chatcmpl-{uuid.uuid4().hex}'
         )

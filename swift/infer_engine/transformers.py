@@ -56,7 +56,8 @@ class TransformersEngine(InferEngine):
             raise SwiftError(f'max_batch_size={max_batch_size} must be at least 1;', 'it is the number of answers at once')
         adapters = [adapters] if isinstance(adapters, str) else list(adapters or [])
         if isinstance(model, str):
-            model, template, name = _load(model, adapters, template, model_args)
+            model, template, name, context = _load(model, adapters, template, model_args)
+            max_model_len = max_model_len or context
         else:
             if model_args:
                 raise SwiftError(f'{", ".join(model_args)}: only for a model given by id or path;', 'leave them out')
@@ -334,9 +335,9 @@ def _active_adapter(model: Any) -> str | None:
 
 def _load(
     model: str, adapters: list[str], template: Template | None, settings: dict[str, Any]
-) -> tuple[Any, Template, str]:
-    """Model (with its adapters on), template and name of an id or a directory."""
-    from swift.arguments import ModelArgs, TemplateArgs
+) -> tuple[Any, Template, str, int | None]:
+    """Model (with its adapters on), template, name and context length of an id or a directory."""
+    from swift.arguments import ModelArgs
     from swift.model import load_model
     from swift.template import get_template
 
@@ -346,8 +347,8 @@ def _load(
         raise SwiftError(f'{unknown[0]}: no such setting of a model;', near or f'known: {", ".join(known)}')
     loaded = load_model(ModelArgs(model=model, adapters=adapters, **settings))
     model = _load_adapters(loaded.model, list(loaded.info.adapters))
-    template = template or get_template(TemplateArgs(), loaded.processor, loaded.info)
-    return model, template, os.path.basename(os.path.normpath(loaded.info.model_dir))
+    template = template or get_template(loaded.processor, stop_token_ids=_ids(model.generation_config.eos_token_id))
+    return model, template, os.path.basename(os.path.normpath(loaded.info.model_dir)), loaded.info.max_model_len
 
 
 def _load_adapters(model: Any, paths: list[str], names: list[str] | None = None) -> Any:
