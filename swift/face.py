@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swift.pipelines.export import export_main
-from swift.pipelines.infer import infer_main
-from swift.pipelines.train import pretrain_main, sft_main
+from swift import pipelines
 from swift.tuners.face import Swift as _Tuning
 
 
@@ -20,19 +18,19 @@ class Swift(_Tuning):
     @staticmethod
     def sft(**config: Any) -> dict[str, Any]:
         """`swift sft`; returns what `sft_main` does."""
-        return sft_main(config)
+        return pipelines.sft_main(config)
 
     @staticmethod
     def pt(**config: Any) -> dict[str, Any]:
         """`swift pt`; returns what `pretrain_main` does."""
-        return pretrain_main(config)
+        return pipelines.pretrain_main(config)
 
     @staticmethod
     def infer(**config: Any) -> Any:
         """`swift infer`."""
-        return infer_main(config)
+        return pipelines.infer_main(config)
 
     @staticmethod
     def export(**config: Any) -> Any:
         """`swift export`."""
-        return export_main(config)
+        return pipelines.export_main(config)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import swift
 from swift.core.dist import is_master
 from swift.core.errors import SwiftError
-from swift.core.log import get_logger
+from swift.core.log import debug_enabled, get_logger
 from swift.core.plugins import load_plugins
 
 logger = get_logger()
@@ -42,13 +44,26 @@ class SwiftPipeline:
         started = time.time()
         if is_master():
             logger.debug('swift %s: %s', swift.__version__, self.command)
-        result = self.run()
+        with quiet_libraries():
+            result = self.run()
         logger.debug('%s took %.1f s', self.command, time.time() - started)
         return result
 
     def run(self) -> Any:
         """The command's own work."""
         raise SwiftError(f'{type(self).__name__} has no run() method;', 'a pipeline implements run()')
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep notices that libraries address to programmers (deprecations) out of a run's log, unless SWIFT_DEBUG asks for them."""
+    if debug_enabled():
+        yield
+        return
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.simplefilter('ignore', category)
+        yield
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:

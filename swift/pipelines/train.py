@@ -151,7 +151,6 @@ class TrainingRun:
         from swift.trainers.callbacks.build import build_callbacks
         from swift.trainers.checkpoint import CheckpointWriter
         from swift.trainers.factory import build_trainer
-        from swift.tuners import save_tuner
 
         args, model = self.args, self.model
         plan = selfcheck.plan(model, first_samples(self.data.train), flat=args.padding_free is not False)
@@ -175,10 +174,24 @@ class TrainingRun:
             plan=plan,
             callbacks=build_callbacks(args, self.run_dir, config=args.to_dict(), command=self.command),
             writer=writer,
-            save_weights=lambda model, folder: save_tuner(model, folder, processor=self.processor),
+            save_weights=self._save_weights,
             lorap_lr_ratio=args.lorap_lr_ratio if args.tuner_type == 'lora' else None,
             seed=args.seed + rank(),
         )
+
+    def _save_weights(self, model: Any, folder: str) -> None:
+        """What was trained, and the tokenizer, into a checkpoint; without transformers' bar for each shard."""
+        from transformers.utils import logging
+
+        from swift.tuners import save_tuner
+
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            save_tuner(model, folder, processor=self.processor)
+        finally:
+            if shown:
+                logging.enable_progress_bar()
 
     def _loaders(self, flat: bool) -> tuple[Any, Any]:
         """Micro-batches to train on and to evaluate on."""
