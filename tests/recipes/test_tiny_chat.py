@@ -69,7 +69,7 @@ def test_no_held_out_sum_is_in_the_training_files_in_any_wording_or_order(data):
     for row in held_out:
         numbers = tuple(sorted(int(n) for n in re.findall(r'\d+', row['messages'][0]['content'])))
         asked.add(numbers + ('*' if row['task'] == 'mul' else '+',))
-    assert len(asked) > 40 and len(trained) > 1000
+    assert len(asked) > 40 and len(trained) > 500
     assert not asked & trained
 
 
