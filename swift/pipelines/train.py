@@ -5,12 +5,14 @@ The path of a run: arguments → run folder → tokenizer and template → rows 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from swift.core.dist import is_master, rank, world_size
-from swift.core.errors import CheckpointError, SwiftError
+from swift.core.errors import CheckpointError, RowError, SwiftError
 from swift.core.jsonl import write_jsonl
 from swift.core.log import get_logger
 from swift.pipelines.base import SwiftPipeline, seed_everything
@@ -103,7 +105,7 @@ class TrainingRun:
         """A split that was drawn is kept, so that `swift infer --load_data_args true` answers the very same rows."""
         val = data.splits.val
         if val is not None and args.split_dataset_ratio:
-            write_jsonl(os.path.join(self.run_dir, 'val_dataset.jsonl'), (val.raw(index) for index in range(len(val))))
+            write_jsonl(os.path.join(self.run_dir, 'val_dataset.jsonl'), readable(val, val.raw))
 
     # ---- the model
 
@@ -176,8 +178,22 @@ class TrainingRun:
             writer=writer,
             save_weights=self._save_weights,
             lorap_lr_ratio=args.lorap_lr_ratio if args.tuner_type == 'lora' else None,
+            judge=self._judge(),
             seed=args.seed + rank(),
         )
+
+    def _judge(self) -> Any:
+        """`--predict_with_generate`: what compares generated answers with the validation rows' own; None without."""
+        if not self.args.predict_with_generate:
+            return None
+        if self.data.splits.val is None:
+            raise SwiftError('--predict_with_generate true needs validation rows;', 'give --val_dataset or --split_dataset_ratio')
+        from swift.pipelines.answers import answerer
+        from swift.trainers.generation import GenerationEval
+
+        val = self.data.splits.val
+        rows = list(readable(val, val.__getitem__))
+        return GenerationEval(answerer(self.model, self.template, self.args), rows, self.run_dir, self.args.eval_metric)
 
     def _save_weights(self, model: Any, folder: str) -> None:
         """What was trained, and the tokenizer, into a checkpoint; without transformers' bar for each shard."""
@@ -229,6 +245,13 @@ class TrainingRun:
             if result['best_model_checkpoint']:
                 logger.info('best checkpoint: %s (%s %s)', result['best_model_checkpoint'], self.args.metric_for_best_model, result['best_metric'])
         return result
+
+
+def readable(source: Any, read: Callable[[int], Any]) -> Iterator[Any]:
+    """`read(index)` for every row that can be read; bad rows were counted and shown when the data was encoded."""
+    for index in range(len(source)):
+        with contextlib.suppress(RowError):
+            yield read(index)
 
 
 def _start_from(args: Any, checkpoint: str) -> Any:

@@ -35,13 +35,14 @@ def build_trainer(
     writer: CheckpointWriter | None = None,
     save_weights: Callable[[nn.Module, str], None] | None = None,
     lorap_lr_ratio: float | None = None,
+    judge: Callable[[int], dict[str, float]] | None = None,
     seed: int = 42,
     trainer_class: type[Trainer] = Trainer,
 ) -> Trainer:
     """The Trainer of a run, ready for `train(resume_from_checkpoint=path or None)`.
 
     `args` is the group TrainArgs. `plan` comes from `selfcheck.plan` (None: flat rows, unchecked). `writer` None: checkpoints
-    as transformers writes them. `save_weights(model, folder)` writes what was trained (the tuner's `save`). User callbacks by
+    as transformers writes them. `judge(step)`: further metrics of an evaluation. `save_weights(model, folder)` writes what was trained (the tuner's `save`). User callbacks by
     name (`args.callbacks`) are added here.
     """
     base = base_of(model)
@@ -66,6 +67,7 @@ def build_trainer(
         save_checkpoint=(lambda t: save_training(t, writer, train_loader)) if writer else None,
         save_weights=save_weights,
         resume=(lambda t, checkpoint: resume_training(t, checkpoint, train_loader)) if writer else None,
+        judge=judge,
         make_optimizer=partial(create_optimizer, args.optimizer) if args.optimizer else None,
     )
     trainer.remove_callback(PrinterCallback)

@@ -35,7 +35,8 @@ class Trainer(transformers.Trainer):
     (`selfcheck.plan`). `others`: actors of further roles by name (`reference`, …). `save_checkpoint(trainer)` writes a
     checkpoint and `save_weights(model, folder)` its weights; None: as transformers does. `resume(trainer, checkpoint)`
     puts `train_loader` to its saved position and returns whether it could. `make_optimizer(args, trainer)` returns an
-    object with `create_optimizer()` and `create_scheduler(steps, optimizer)`. Everything else is transformers'.
+    object with `create_optimizer()` and `create_scheduler(steps, optimizer)`. `judge(step)` returns further metrics of an
+    evaluation. Everything else is transformers'.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Trainer(transformers.Trainer):
         save_weights: Callable[[nn.Module, str], None] | None = None,
         resume: Callable[[Trainer, str], bool] | None = None,
         make_optimizer: Callable[[Any, Trainer], Any] | None = None,
+        judge: Callable[[int], dict[str, float]] | None = None,
         **kwargs: Any,
     ):
         if objective is not None:
@@ -62,6 +64,7 @@ class Trainer(transformers.Trainer):
         self.noise = noise
         self.meter = Meter()
         self._write_checkpoint, self._write_weights, self._restore = save_checkpoint, save_weights, resume
+        self._judge = judge
         self._maker = make_optimizer(self.args, self) if make_optimizer else None
         self._cast: tuple[nn.Module, Actors] | None = None
         self._micro: list[tuple[Tensor, Batch]] = []
@@ -186,7 +189,8 @@ class Trainer(transformers.Trainer):
                 samples += 0 if batch.extra.get('filler') else len(batch.sample_lengths or batch.lengths)
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             value, weight = self._total(total).tolist()
-            means = {f'{metric_key_prefix}_{name}': mean for name, mean in meter.drain().items()}
+            found = {**meter.drain(), **(self._judge(self.state.global_step) if self._judge else {})}
+            means = {f'{metric_key_prefix}_{name}': mean for name, mean in found.items()}
         if not weight:
             raise SwiftError('the evaluation data has no labelled token;', 'check --val_dataset and --max_length')
         metrics = {f'{metric_key_prefix}_loss': value / weight, **means}
