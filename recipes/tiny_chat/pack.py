@@ -16,12 +16,15 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from swift.model.resolve import resolve_model_dir
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--model', type=Path, required=True, help='checkpoint folder')
+    parser.add_argument('--model', type=Path, required=True, help='run or checkpoint folder')
     parser.add_argument('--start', type=Path, required=True, help='folder that start.py wrote (tokenizer)')
     parser.add_argument('--out', type=Path, default=PACKAGE)
     options = parser.parse_args()
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16)
+    checkpoint = resolve_model_dir(str(options.model)).model_dir
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
     options.out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(options.out)
     for name in FILES:

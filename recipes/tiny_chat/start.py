@@ -74,6 +74,7 @@ def build_model(tokenizer, seed: int):
         num_key_value_heads=2,
         head_dim=48,
         max_position_embeddings=2048,
+        initializer_range=0.05,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

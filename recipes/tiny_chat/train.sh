@@ -16,13 +16,16 @@ swift pt \
     --torch_dtype float32 \
     --bf16 true \
     --dataset "$work/data/pt.jsonl" \
-    --max_length 512 \
     --packing true \
-    --per_device_train_batch_size 2 \
+    --max_length 1024 \
+    --per_device_train_batch_size 1 \
     --num_train_epochs 1 \
-    --learning_rate 3e-3 \
-    --lr_scheduler_type cosine \
-    --warmup_steps 100 \
+    --optimizer muon \
+    --learning_rate 8e-3 \
+    --weight_decay 0.05 \
+    --lr_scheduler_type constant_with_warmup \
+    --warmup_steps 50 \
+    --logging_steps 50 \
     --save_strategy epoch \
     --save_only_model true \
     --add_version false \
@@ -34,14 +37,17 @@ swift sft \
     --torch_dtype float32 \
     --bf16 true \
     --dataset "$work/data/sft.jsonl" \
-    --max_length 512 \
     --packing true \
-    --per_device_train_batch_size 2 \
+    --max_length 1024 \
+    --per_device_train_batch_size 1 \
     --num_train_epochs 1 \
-    --learning_rate 2e-3 \
-    --lr_scheduler_type cosine \
-    --warmup_steps 100 \
-    --save_steps 1000 \
+    --optimizer muon \
+    --learning_rate 8e-3 \
+    --weight_decay 0.05 \
+    --lr_scheduler_type linear \
+    --warmup_steps 50 \
+    --logging_steps 100 \
+    --save_steps 500 \
     --save_total_limit 2 \
     --add_version false \
     --output_dir "$work/sft"
