@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from swift.arguments.template import TemplateArgs
@@ -56,6 +59,7 @@ class Template:
         self.tokenizer = tokenizer
         self.processor = processor
         self.name = name
+        self._settings = {f.name: getattr(args, f.name) for f in fields(TemplateArgs)}
         self.max_length = args.max_length
         self.truncation_strategy = args.truncation_strategy
         self.use_chat_template = args.use_chat_template and bool(chat_template)
@@ -70,7 +74,7 @@ class Template:
             for key, source in sources.items()
             if source
         }
-        self._tokens = Tokens(tokenizer) if tokenizer is not None else None
+        self._tokens = Tokens(tokenizer, self._frequent_specials()) if tokenizer is not None else None
         self._before, self._after = own_specials(tokenizer)
         facts = self._finder(None).facts if self._finders else None
         self._stops: Stops = find_stops(tokenizer, self._tokens, facts, stop_token_ids, stop_strings)
@@ -98,6 +102,31 @@ class Template:
     def stop(self) -> list[str]:
         """Strings that end an answer where the template's end-of-turn is no single token."""
         return list(self._stops.strings)
+
+    def _frequent_specials(self) -> list[str]:
+        """Added tokens that the chat template prints."""
+        sources = [finder.render.source for finder in self._finders.values()]
+        added = [t.content for t in getattr(self.tokenizer, 'added_tokens_decoder', {}).values()]
+        always = [t for t in (self.tokenizer.bos_token, self.tokenizer.eos_token) if t]
+        return [t for t in added if t in always or any(t in source for source in sources)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides which tokens a conversation becomes."""
+        backend = getattr(self.tokenizer, 'backend_tokenizer', None)
+        vocabulary = backend.to_str() if backend is not None else json.dumps(sorted(self._vocabulary().items()))
+        facts = {
+            'sources': {key: finder.render.source for key, finder in self._finders.items()},
+            'variables': next((finder.render.variables for finder in self._finders.values()), {}),
+            'settings': self._settings,
+            'loss_scale': repr(self.loss_scale),
+            'specials': [self._before, self._stops.eos, list(self._stops.ids), self._stops.closing, self._stops.role],
+        }
+        text = json.dumps(facts, sort_keys=True, default=str) + vocabulary
+        return hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()
+
+    def _vocabulary(self) -> dict[str, int]:
+        return dict(self.tokenizer.get_vocab()) if self.tokenizer is not None else {}
 
     def _finder(self, tools: list | None) -> SpanFinder:
         """The template for rows with or without tools (some tokenizers have two)."""

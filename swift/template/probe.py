@@ -254,7 +254,8 @@ def _learn_tools(facts: Facts, render: Renderer, eos: str | None) -> None:
 
 
 def _learn_reasoning(facts: Facts, render: Renderer) -> None:
-    thought = render.attempt([user('one'), assistant('one', reasoning_content='because word')])
+    why = 'because word'  # under the names that transformers gives it
+    thought = render.attempt([user('one'), assistant('one', reasoning_content=why, thinking=why)])
     facts.keeps_reasoning = thought is not None and 'because word' in thought
     inline = [user('one'), {'role': 'assistant', 'content': '<think>\nbecause word\n</think>\n\nanswer one'}]
     later = render.attempt([*inline, user('two'), assistant('two')])

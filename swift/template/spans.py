@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +30,69 @@ class Turn(NamedTuple):
     """An end-of-turn is printed."""
 
 
+@dataclass(slots=True)
+class _Outline:
+    """What was printed between the messages of a conversation, from which the next one of the same shape is proved.
+
+    If the printed text is exactly these gaps with the contents of the other conversation between them, then the
+    contents are where they must be, and no second rendering is needed to see it.
+    """
+
+    gaps: list[str]
+    """Before every message, and after the last one."""
+    turns: list[tuple[int, int, bool]]
+    """For every trained turn: its start in the gap before, its end in the gap after, closed."""
+
+    @staticmethod
+    def of(traced: Trace, messages: list[dict], turns: Sequence[int], found: list[Turn]) -> _Outline | None:
+        """The outline of a traced conversation whose messages were printed whole, each once, in order."""
+        text, pieces = traced.text, traced.pieces
+        if [owner for _, _, owner in pieces] != list(range(len(messages))):
+            return None
+        if any(text[a:b] != messages[i]['content'] for i, (a, b, _) in enumerate(pieces)):
+            return None
+        borders = [0, *[x for a, b, _ in pieces for x in (a, b)], len(text)]
+        gaps = [text[a:b] for a, b in zip(borders[::2], borders[1::2], strict=True)]
+        inside = [
+            (turn.start - borders[2 * i], turn.end - pieces[i][1], turn.closed)
+            for i, turn in zip(turns, found, strict=True)
+        ]
+        return _Outline(gaps, inside)
+
+    def fit(self, text: str, messages: list[dict], turns: Sequence[int]) -> list[Turn] | None:
+        """The turns, if `text` is this outline filled with the messages' contents."""
+        parts = [self.gaps[0]]
+        at = len(self.gaps[0])
+        borders = []
+        for message, gap in zip(messages, self.gaps[1:], strict=True):
+            content = message['content']
+            parts += (content, gap)
+            borders.append((at, at + len(content)))
+            at += len(content) + len(gap)
+        if ''.join(parts) != text:
+            return None
+        return [
+            Turn(borders[i][0] - len(self.gaps[i]) + start, borders[i][1] + end, closed)
+            for i, (start, end, closed) in zip(turns, self.turns, strict=True)
+        ]
+
+
+_PLAIN = frozenset({'role', 'content', 'loss'})
+
+
+def _shape(messages: list[dict], turns: Sequence[int]) -> tuple | None:
+    """Who speaks in which order, for conversations of plain contents without outer white space; else None."""
+    roles = []
+    for message in messages:
+        content = message.get('content')
+        if type(content) is not str or not content or content[0] in '<[ \t\n\r' or content != content.strip():
+            return None  # markup at the start may be what the inference prompt ends with
+        if not message.keys() <= _PLAIN:
+            return None
+        roles.append(message['role'])
+    return (*roles, *turns)
+
+
 class SpanFinder:
     """Spans for one template and one set of template variables. Learns about the template when it is built."""
 
@@ -37,6 +101,7 @@ class SpanFinder:
         self.eos_token = eos_token
         self.facts: Facts = probe(render, eos_token)
         self._starts: OrderedDict[tuple, int] = OrderedDict()
+        self._outlines: dict[tuple, _Outline] = {}
 
     def __call__(
         self, messages: list[dict], tools: list | None = None, *, turns: Sequence[int] | None = None
@@ -50,11 +115,20 @@ class SpanFinder:
         text = self.render(messages, tools)
         if not turns:
             return text, []
+        key = None if tools else _shape(messages, turns)
+        if key is not None and key in self._outlines:
+            found = self._outlines[key].fit(text, messages, turns)
+            if found is not None:
+                return text, found
         traced = trace(self.render, messages, tools, plain=text)
         if traced is None:
             raise RowError('the chat template changes the messages in a way that hides who said what')
         found = [self._turn(traced, messages, tools, i) for i in turns]
         _check(traced, turns, found)
+        if key is not None and (outline := _Outline.of(traced, messages, turns, found)):
+            if len(self._outlines) > 1024:
+                self._outlines.clear()
+            self._outlines[key] = outline
         return text, found
 
     def prompt(self, messages: list[dict], tools: list | None = None) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from swift.template.chunks import ChunkCache, chunkable
+
 Range = tuple[int, int]
 
 
@@ -27,9 +29,17 @@ class Encoded:
 class Tokens:
     """Encodes texts with one tokenizer; fast tokenizers through their offsets, others through their own prefixes."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, specials: Sequence[str] = ()):
+        """`specials`: added tokens that texts are full of (those of the chat template)."""
         self.tokenizer = tokenizer
+        self.specials = tuple(specials)
         self.backend = getattr(tokenizer, 'backend_tokenizer', None) if getattr(tokenizer, 'is_fast', False) else None
+        self._chunks: ChunkCache | None = None
+        if self.backend is not None and chunkable(self.backend):
+            self._chunks = ChunkCache(self.backend, self.specials)
+
+    def __reduce__(self):
+        return Tokens, (self.tokenizer, self.specials)
 
     def ids(self, text: str) -> list[int]:
         """Ids of `text` alone, nothing added."""
@@ -49,8 +59,32 @@ class Tokens:
         if self.backend is None:
             return [self._slow(*row) for row in zip(texts, spans, marks, strict=True)]
         self._bare()
-        encodings = self.backend.encode_batch(list(texts), add_special_tokens=False)
-        return [self._fast(*row) for row in zip(encodings, texts, spans, marks, strict=True)]
+        results = [self._chunked(*row) for row in zip(texts, spans, marks, strict=True)]
+        rest = [i for i, result in enumerate(results) if result is None]
+        encodings = self.backend.encode_batch([texts[i] for i in rest], add_special_tokens=False)
+        for i, encoding in zip(rest, encodings, strict=True):
+            results[i] = self._fast(encoding, texts[i], spans[i], marks[i])
+        return results  # type: ignore[return-value]
+
+    def _chunked(self, text: str, spans: Sequence[Range], marks: Sequence[Range]) -> Encoded | None:
+        """Through the cache of words, where spans end in special tokens; None: not possible."""
+        chunks = self._chunks
+        if chunks is None or not chunks.trusted or marks:
+            return None
+        ids: list[int] = []
+        ranges = []
+        at = 0
+        for a, b in spans:
+            if b < len(text) and not text.endswith(chunks.endings, a, b):
+                return None
+            ids += chunks.ids(text[at:a])
+            first = len(ids)
+            ids += chunks.ids(text[a:b])
+            ranges.append((first, len(ids)))
+            at = b
+        if at < len(text):
+            ids += chunks.ids(text[at:])
+        return Encoded(ids, ranges, []) if chunks.trusted else None
 
     def _bare(self) -> None:
         """The backend keeps truncation and padding from the last call of anybody: neither is wanted here."""
