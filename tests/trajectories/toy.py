@@ -16,8 +16,7 @@ from swift.objectives import get_objective
 from swift.trainers import selfcheck
 from swift.trainers.callbacks.build import build_callbacks
 from swift.trainers.checkpoint import CheckpointWriter
-from swift.trainers.hf_args import training_arguments
-from swift.trainers.state import resume_training, save_training
+from swift.trainers.factory import build_trainer
 from swift.trainers.trainer import Trainer
 from swift.tuners import prepare_tuner, save_tuner
 from tests.helpers.tiny import build_model
@@ -43,15 +42,15 @@ def make_rows(count: int = 26, seed: int = 0) -> Rows:
 
 
 def make_trainer(run_dir: str, *, tuner: str = 'lora', packing: bool = False, rows: Any = None, callbacks: Any = None,
-                 val: Any = None, padded: bool = False, tuner_args: dict | None = None, **train: Any) -> Trainer:
+                 val: Any = None, padded: bool = False, dropout: float = 0.1, tuner_args: dict | None = None, **train: Any) -> Trainer:
     """A Trainer as the pipeline builds it, with dropout, 2 epochs and a checkpoint a step unless told otherwise."""
     settings = dict(num_train_epochs=2.0, per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-2,
                     save_steps=1, logging_steps=3, report_to=[], weight_decay=0.01, lr_scheduler_type='cosine')
     args = TrainArgs(**{**settings, **train})
     torch.manual_seed(1)
-    model = build_model(attention_dropout=0.1 if tuner == 'full' else 0.0)
-    dropout = {'lora_dropout': 0.1, 'lora_rank': 4, 'target_modules': ['q_proj', 'v_proj', 'down_proj']}
-    model = prepare_tuner(model, TunerArgs(tuner_type=tuner, **{**(dropout if tuner == 'lora' else {}), **(tuner_args or {})}))
+    model = build_model(attention_dropout=dropout if tuner == 'full' else 0.0)
+    adapter = {'lora_dropout': dropout, 'lora_rank': 4, 'target_modules': ['q_proj', 'v_proj', 'down_proj']}
+    model = prepare_tuner(model, TunerArgs(tuner_type=tuner, **{**(adapter if tuner == 'lora' else {}), **(tuner_args or {})}))
     rows = make_rows() if rows is None else rows
     objective = get_objective('sft', args)
     plan = selfcheck.plan(model, list(make_rows(4)), flat=not padded)
@@ -61,15 +60,12 @@ def make_trainer(run_dir: str, *, tuner: str = 'lora', packing: bool = False, ro
 
     where = dict(rank=rank(), world_size=world_size(), seed=7)
     loader = make_loader(rows, collate, batch_size=args.per_device_train_batch_size, packing_length=64 if packing else None, **where)
-    evaluation = None if val is None else make_loader(val, collate, batch_size=2, shuffle=False, **where)
-    hf = training_arguments(args, run_dir, seed=42 + rank())
-    writer = CheckpointWriter(run_dir, save_total_limit=args.save_total_limit, links=args.create_checkpoint_symlink)
-    return Trainer(
-        model=model, args=hf, objective=objective, train_loader=loader, eval_loaders=evaluation, plan=plan,
+    return build_trainer(
+        model, args, objective, loader, run_dir=run_dir, plan=plan, seed=42 + rank(),
+        eval_loaders=None if val is None else make_loader(val, collate, batch_size=2, shuffle=False, **where),
         callbacks=build_callbacks(args, run_dir) if callbacks is None else callbacks,
-        save_checkpoint=lambda trainer: save_training(trainer, writer, loader),
-        save_weights=lambda model, folder: save_tuner(model, folder),
-        resume=lambda trainer, checkpoint: resume_training(trainer, checkpoint, loader),
+        writer=CheckpointWriter(run_dir, save_total_limit=args.save_total_limit, links=args.create_checkpoint_symlink),
+        save_weights=save_tuner,
     )  # fmt: skip
 
 
