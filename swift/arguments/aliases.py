@@ -197,6 +197,8 @@ SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
     'template_backend': (('swift', 'jinja'), "templates are always the model's own Jinja"),
     'padding_side': (('right',), 'training never pads on the left'),
     'packing_strategy': (('binpack',), 'packing is best fit'),
+    'packing_num_proc': (('1',), 'packing is planned in one process, in seconds'),
+    'use_logits_to_keep': (('true', 'none'), 'logits are computed at labelled tokens only'),
     'use_swift_lora': (('false',), 'adapters are made by PEFT'),
     'is_binary_loss_scale': (('none',), 'the loss_scale strategy decides'),
     'disable_ignore_empty_think': (('false',), 'choose --loss_scale ignore_empty_think or another strategy'),
@@ -220,6 +222,21 @@ SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
     'hub_always_push': (('false',), '--push_to_hub uploads when training ends'),
 }
 """Flags of other versions whose matter is settled here: the values that ask for what happens anyway, and the reason."""
+
+IDLE: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            'dataloader_pin_memory dataloader_prefetch_factor dataloader_persistent_workers dataloader_in_order '
+            'dataloader_multiprocessing_context'
+        ).split(),
+        'batches are token ids, made by a loader of our own; --dataloader_num_workers gives it processes',
+    ),
+    **dict.fromkeys(
+        'prediction_loss_only eval_accumulation_steps include_for_metrics batch_eval_metrics eval_do_concat_batches eval_use_gather_object'.split(),
+        'evaluation keeps no logits; --eval_metric and --predict_with_generate choose what is measured',
+    ),
+}
+"""Fields of transformers.TrainingArguments that do nothing here, and why. Refused unless --ignore_args_error."""
 
 GONE: dict[str, str] = {
     'train_dataset_sample': 'write the number behind the data set: --dataset name#1000',

@@ -22,7 +22,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         (
             'max_length max_model_len per_device_train_batch_size per_device_eval_batch_size max_batch_tokens '
-            'gradient_accumulation_steps lora_rank packing_length packing_num_proc dataset_num_proc shuffle_buffer_size '
+            'gradient_accumulation_steps lora_rank packing_length dataset_num_proc shuffle_buffer_size '
             'num_train_epochs save_steps eval_steps logging_steps save_total_limit max_new_tokens num_beams max_batch_size '
             'write_batch_size val_dataset_sample rope_scaling_factor repetition_penalty lorap_lr_ratio early_stop_interval '
             'adam_epsilon num_samples ddp_timeout'
@@ -167,7 +167,7 @@ _FREEZE = _flags(
     'freeze_parameters freeze_parameters_regex freeze_parameters_ratio trainable_parameters trainable_parameters_regex'
 )
 _SAMPLING = _flags('max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs')
-_MIXING = _flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length packing_num_proc lazy_tokenize')
+_MIXING = _flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length lazy_tokenize')
 
 
 def _validates(v: Values) -> bool:
@@ -177,7 +177,7 @@ def _validates(v: Values) -> bool:
 NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(_LORA, lambda v: v['tuner_type'] == 'full', 'with --tuner_type full, which trains no adapter'),
     NoEffect(_FREEZE, lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora, which freezes the whole model'),
-    NoEffect(_flags('packing_length packing_num_proc'), lambda v: not v['packing'], 'without --packing true'),
+    NoEffect(_flags('packing_length'), lambda v: not v['packing'], 'without --packing true'),
     NoEffect(_flags('max_batch_tokens'), lambda v: v['packing'], 'with --packing: a packed row is the batch; set --packing_length'),
     NoEffect(_flags('shuffle_buffer_size'), lambda v: not v['streaming'], 'without --streaming true', (*TRAINING, 'infer')),
     NoEffect(_flags('stopping_strategy'), lambda v: v['interleave_prob'] is None, 'without --interleave_prob'),
@@ -299,6 +299,9 @@ def _training_conflicts(v: Values) -> list[str]:
         found.append('--truncation_strategy split makes several samples of a row, which --lazy_tokenize true cannot count; drop one of them')
     if v['interleave_prob'] is not None and v['dataset'] and len(v['interleave_prob']) not in (1, len(v['dataset'])):
         found.append(f'--interleave_prob has {len(v["interleave_prob"])} values for {len(v["dataset"])} data sets')
+    for kind, dtype in (('bf16', 'bfloat16'), ('fp16', 'float16')):
+        if v['training_args'].get(f'{kind}_full_eval') and not v[kind] and v['torch_dtype'] != dtype:
+            found.append(f'--{kind}_full_eval: evaluation runs in the precision of training; give --torch_dtype {dtype} or --{kind} true')
     if v['early_stop_interval'] and v['eval_strategy'] == 'no':
         found.append('--early_stop_interval needs evaluations; drop --eval_strategy no')
     if v['full_determinism'] and v['torch_compile']:

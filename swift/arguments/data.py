@@ -56,5 +56,3 @@ class DataArgs:
     """Join samples into rows of packing_length, each attending only to itself."""
     packing_length: int | None = None
     """Tokens of a packed row; None: max_length."""
-    packing_num_proc: int = 1
-    """Processes that plan the packing."""

@@ -23,8 +23,6 @@ class Facts:
 
     has_validation: bool | None = None
     """Whether there are validation rows."""
-    torch_dtype: str | None = None
-    """Type of the loaded weights, such as 'bfloat16'."""
     model_max_length: int | None = None
     """The longest context of the loaded model."""
 
@@ -89,14 +87,6 @@ def learning_rate(values: dict[str, Any], given: Mapping[str, Any], facts: Facts
     return {'learning_rate': LEARNING_RATE[values['tuner_type']] if rate is None else rate}
 
 
-def precision(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """Mixed precision in the type of the weights."""
-    dtype = values['torch_dtype'] if values['torch_dtype'] != 'auto' else facts.torch_dtype
-    if dtype is None or 'bf16' in given or 'fp16' in given:
-        return {'bf16': bool(values['bf16']), 'fp16': bool(values['fp16'])} if dtype is not None else {}
-    return {'bf16': dtype == 'bfloat16', 'fp16': dtype == 'float16'}
-
-
 def evaluation(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Evaluate when there is something to evaluate on, as often as checkpoints are saved."""
     known = facts.has_validation
@@ -153,7 +143,7 @@ def merged_directory(values: dict[str, Any], given: Mapping[str, Any], facts: Fa
     return {'output_dir': values['adapters'][0].rstrip('/') + '-merged'}
 
 
-_TRAIN: list[Rule] = [seeds, lengths, learning_rate, precision, evaluation, generation, loading]
+_TRAIN: list[Rule] = [seeds, lengths, learning_rate, evaluation, generation, loading]
 
 RULES: dict[str, list[Rule]] = {
     **dict.fromkeys(TRAINING, _TRAIN),

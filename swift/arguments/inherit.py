@@ -55,8 +55,8 @@ def inherit(command: str, explicit: Settings, values: dict[str, Any], mistakes: 
 
 def _base_model(settings: Settings) -> None:
     """An adapter that was trained elsewhere names its model in adapter_config.json."""
-    trained = settings.get('adapters', ([], ''))[0] or [settings.get('resume_from_checkpoint', (None, ''))[0]]
-    file = os.path.join(trained[0] or '', 'adapter_config.json')
+    trained = settings.get('adapters', ([], ''))[0] or [settings.get('resume_from_checkpoint', ('', ''))[0]]
+    file = os.path.join(find_checkpoint(trained[0]) or trained[0], 'adapter_config.json')
     if settings.get('model', (None, ''))[0] or not os.path.isfile(file):
         return
     with open(file, encoding='utf-8') as stream:
@@ -83,8 +83,8 @@ def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Setti
 def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[SavedArgs | None, set[str]]:
     """The args.json that counts, and which of its flags are taken over."""
     everything = set(flags_of(CLASSES[command]))
-    resumed = values.get('resume_from_checkpoint')
-    if command in TRAINING and resumed:
+    resumed = _resume_root(values) if command in TRAINING else None
+    if resumed:
         return load_saved_args(resumed), everything - _OF_THE_START
     if command in TRAINING and values['adapters'] and not values['model']:
         return load_saved_args(values['adapters'][0]), _OF_THE_MODEL - _OF_THE_MACHINE
@@ -117,20 +117,25 @@ def _places(command: str, settings: Settings, mistakes: list[str], notes: list[s
 
 
 def _resumed(settings: Settings, mistakes: list[str]) -> None:
+    """Check that there is something to resume. Which checkpoint it is, the trainer decides: it knows a complete one."""
     path, source = settings['resume_from_checkpoint']
     if path is None or path.lower() == 'false':
         del settings['resume_from_checkpoint']
         return
-    latest = path.lower() == 'true'
-    root = settings.get('output_dir', ('output', ''))[0] if latest else path
-    found = find_checkpoint(root)
-    if found:
-        settings['resume_from_checkpoint'] = (os.path.normpath(found), source)
-    elif latest:
-        mistakes.append(f'--resume_from_checkpoint true: no checkpoint in {root}; name one, or start anew without the flag')
-    else:
+    if path.lower() == 'true':
+        root, _ = settings.setdefault('output_dir', ('output', source))
+        settings['resume_from_checkpoint'] = ('true', source)
+        if not find_checkpoint(root):
+            mistakes.append(f'--resume_from_checkpoint true: no checkpoint in {root}; name one, or start anew without the flag')
+    elif not find_checkpoint(path):
         problem = 'no checkpoint-N in it' if os.path.isdir(path) else 'no such directory'
         mistakes.append(f'--resume_from_checkpoint {path}: {problem}')
+
+
+def _resume_root(values: Mapping[str, Any]) -> str | None:
+    """The directory that is resumed; None: none."""
+    path = values.get('resume_from_checkpoint')
+    return values['output_dir'] if path == 'true' else path
 
 
 def _model_alias(settings: Settings, values: dict[str, Any], mistakes: list[str], notes: list[str]) -> None:
@@ -162,7 +167,7 @@ def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[s
     missing = [
         f'--external_plugins: no such file: {path}' for path in values['external_plugins'] if not os.path.exists(os.path.expanduser(path))
     ]
-    resumed = values.get('resume_from_checkpoint')
+    resumed = _resume_root(values) if command in TRAINING else None
     if resumed and not find_checkpoint(resumed):
         return missing  # said already; what else is missing could have been there
     if not values['model'] and not values['adapters'] and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swift.arguments import later
-from swift.arguments.aliases import ALIASES, ENVIRONMENT, GONE, SETTLED, Nothing, canonical
+from swift.arguments.aliases import ALIASES, ENVIRONMENT, GONE, IDLE, SETTLED, Nothing, canonical
 from swift.arguments.checks import conflict_mistakes, effect_mistakes, range_mistakes, word_mistakes
 from swift.arguments.commands import CLASSES, Arguments
 from swift.arguments.config import SUFFIXES, read_config
@@ -234,6 +234,8 @@ def _typed(command: str, entry: Entry, report: Report, join: bool = False) -> li
         return _from_alias(command, entry, report)
     if entry.name in SETTLED:
         _settled(entry, report)
+    elif entry.name in IDLE and 'training_args' in flags:
+        report.soft.append(f'--{entry.spelling} has no effect: {IDLE[entry.name]}')
     elif entry.name in GONE:
         report.mistakes.append(f'--{entry.spelling} is no flag of this version: {GONE[entry.name]}')
     elif later.flag_reason(entry.name):

@@ -77,13 +77,11 @@ class TrainArgs:
     """Log the loss of each channel of the data on its own."""
     neftune_noise_alpha: float | None = None
     """Noise on the input embeddings (NEFTune)."""
-    use_logits_to_keep: bool | None = None
-    """Compute logits at labelled positions only; None: whenever the model can."""
 
     bf16: bool | None = None
-    """Mixed precision in bfloat16; None: when the weights are float32 on a device that has it and torch_dtype says so."""
+    """Mixed precision in bfloat16; None: when the weights are bfloat16 and the device has it."""
     fp16: bool | None = None
-    """Mixed precision in float16 with loss scaling; None: when torch_dtype is float16."""
+    """Mixed precision in float16 with loss scaling; None: when the weights are float16, on a GPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     gradient_checkpointing_kwargs: dict = field(default_factory=dict)
@@ -164,8 +162,6 @@ class TrainArgs:
 
     dataloader_num_workers: int | None = None
     """Processes that load batches; None: 0 for tokenised rows, 1 for lazily tokenised or streamed ones."""
-    dataloader_pin_memory: bool = True
-    """Page-locked host memory for batches on a GPU."""
     dataloader_drop_last: bool = False
     """Drop an incomplete last batch."""
     ddp_backend: str | None = None

@@ -101,9 +101,7 @@ def _run(command: str, words: list[str]) -> Any:
     _, flags = launch_settings(words, os.environ)
     launch = should_launch(os.environ, words)
     args = parse_args(command, flags, quiet=launch)  # mistakes are told once, before processes start
-    if args.dry_run:
-        return load('plan')(args)
-    if launch:
+    if launch and not args.dry_run:
         return exec_torchrun(command, words)
     return load(command)(args)
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from swift.arguments import later, parse_args
-from swift.arguments.aliases import ALIASES, ENVIRONMENT, GONE, SETTLED, VALUES
+from swift.arguments.aliases import ALIASES, ENVIRONMENT, GONE, IDLE, SETTLED, VALUES
 from swift.arguments.commands import CLASSES
 from swift.arguments.flags import flags_of
 from swift.arguments.inherit import model_aliases
@@ -194,7 +194,7 @@ def test_the_tables_name_real_flags():
     assert set(VALUES) <= known
     assert {ALIASES[flag].new if flag in ALIASES else flag for flag in ENVIRONMENT.values()} <= known
     facts = later.facts()
-    for table in (SETTLED, GONE, facts['flags']):
+    for table in (SETTLED, GONE, IDLE, facts['flags']):
         training = flags_of(CLASSES['sft'])
         assert not set(table) & set(training), set(table) & set(training)
     assert {capability for capability, _ in facts['flags'].values()} <= set(facts['capabilities'])
@@ -209,7 +209,7 @@ def test_every_flag_of_the_peer_is_answered():
     for command, names in peer.items():
         own = flags_of(CLASSES[command])
         for name in names:
-            answered = name in own or name in ALIASES or name in SETTLED or name in GONE or later.flag_reason(name) or passthrough(name)
+            answered = name in own or name in ALIASES or name in SETTLED or name in GONE or name in IDLE or later.flag_reason(name) or passthrough(name)
             elsewhere = any(name in flags_of(cls) for cls in CLASSES.values())
             assert answered or elsewhere, f'{command}: --{name}'
 

@@ -66,22 +66,15 @@ def test_evaluation_follows_validation_data_and_saving(words, strategy, steps):
 
 def test_facts_learned_later():
     args = parse('--split_dataset_ratio', '0.1', '--packing', '--lora_rank', '4')
-    again = resolve(args, Facts(has_validation=False, model_max_length=512, torch_dtype='bfloat16'))
-    assert (again.eval_strategy, again.max_length, again.packing_length, again.bf16, again.fp16) == ('no', 512, 512, True, False)
+    again = resolve(args, Facts(has_validation=False, model_max_length=512))
+    assert (again.eval_strategy, again.max_length, again.packing_length) == ('no', 512, 512)
     assert (again.lora_rank, again.sources['lora_rank'], again.command) == (4, 'command line', 'sft')
     assert args.eval_strategy == 'steps' and args.max_length is None
 
 
-@pytest.mark.parametrize('dtype, bf16, fp16', [('bfloat16', True, False), ('float16', False, True), ('float32', False, False)])
-def test_mixed_precision_follows_the_type(dtype, bf16, fp16):
-    args = parse('--torch_dtype', dtype)
-    assert (args.bf16, args.fp16) == (bf16, fp16)
-
-
-def test_given_precision_stays():
+def test_given_precision_stays_and_the_rest_is_left_to_the_weights():
     args = parse('--torch_dtype', 'float32', '--bf16', 'true')
-    assert (args.bf16, args.fp16) == (True, False)
-    assert (parse().bf16, parse().fp16) == (None, None)
+    assert (args.bf16, args.fp16) == (True, None)
 
 
 def test_evaluation_by_generation():

@@ -27,12 +27,12 @@ def test_the_table_is_the_installed_one():
 @pytest.mark.parametrize(
     'words, expected',
     [
-        (['--dataloader_prefetch_factor', '2'], {'dataloader_prefetch_factor': 2}),
+        (['--torch_empty_cache_steps', '2'], {'torch_empty_cache_steps': 2}),
         (['--use_cpu'], {'use_cpu': True}),
         (['--eval_delay', '1.5', '--tf32', 'true'], {'eval_delay': 1.5, 'tf32': True}),
         (['--accelerator_config', '{"split_batches": true}'], {'accelerator_config': {'split_batches': True}}),
         (['--hub_revision', 'main'], {'hub_revision': 'main'}),
-        (['--include_for_metrics', 'inputs', 'loss'], {'include_for_metrics': ['inputs', 'loss']}),
+        (['--bf16_full_eval', '--dtype', 'bf16'], {'bf16_full_eval': True}),
         (['--training_args', '{"torch_empty_cache_steps": 4}', '--use_cpu'], {'torch_empty_cache_steps': 4, 'use_cpu': True}),
     ],
 )
@@ -45,7 +45,9 @@ def test_fields_pass_through_with_their_type(words, expected):
     [
         (['--eval_delay', 'soon'], "--eval_delay takes a number, got 'soon'"),
         (['--hub_strategy', 'evry_save'], "did you mean 'every_save'?"),
-        (['--dataloader_prefetch_facter', '2'], "did you mean '--dataloader_prefetch_factor'?"),
+        (['--torch_emty_cache_steps', '2'], "did you mean '--torch_empty_cache_steps'?"),
+        (['--dataloader_prefetch_factor', '2'], '--dataloader_prefetch_factor has no effect'),
+        (['--bf16_full_eval'], 'in the precision of training'),
     ],
 )
 def test_wrong_fields(words, part):

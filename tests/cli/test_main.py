@@ -176,7 +176,7 @@ def test_a_dry_run_is_a_plan_in_one_process(launcher, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, 'load', lambda command: lambda args: seen.append((command, args.dry_run)))
     assert cli_main(['sft', '--model', 'm', '--dataset', 'd', '--dry_run']) == 0
-    assert seen == [('plan', True)] and launcher == []
+    assert seen == [('sft', True)] and launcher == []
 
 
 def test_launch_flags_are_the_launchers(launcher, monkeypatch):
