@@ -1,12 +1,16 @@
 """k steps, a new process's worth of objects, and the rest = all steps at once, to the last bit, with dropout on."""
 
+import json
 import os
 import shutil
 
 import pytest
 import torch
 
+from swift.arguments.data import DataArgs
 from swift.core.errors import CheckpointError
+from swift.core.types import Sample
+from swift.dataset import StreamSamples, load_dataset
 from swift.trainers.resume import find_last_complete, read_manifest
 from tests.trajectories.toy import curve, make_rows, make_trainer, weights
 
@@ -47,6 +51,33 @@ def test_resumed_run_is_the_uninterrupted_run(tmp_path, case):
                  for folder in (str(tmp_path / 'straight'), run)]
         for one, two in zip(saved[0]['state'].values(), saved[1]['state'].values(), strict=True):
             same_bits({'m': one['exp_avg'], 'v': one['exp_avg_sq']}, {'m': two['exp_avg'], 'v': two['exp_avg_sq']})
+
+
+@pytest.mark.parametrize('packing', [False, True], ids=['rows', 'packed'])
+@pytest.mark.parametrize('k', [2, 6], ids=['epoch 1', 'later epoch'])
+def test_streamed_rows_resume_the_same(tmp_path, packing, k):
+    """Positions of the sources, the shuffle buffer and what the packer holds back are part of the checkpoint."""
+    with open(tmp_path / 'rows.jsonl', 'w') as stream:
+        for row in make_rows(18):
+            stream.write(json.dumps({'text': ' '.join(str(token) for token in row.input_ids)}) + '\n')
+
+    def encode(talks):
+        found = [[int(token) for token in talk.messages[0]['content'].split()] for talk in talks]
+        return [[Sample(ids, ids)] for ids in found]
+
+    def trainer(name):
+        data = DataArgs(dataset=[str(tmp_path / 'rows.jsonl')], streaming=True, shuffle_buffer_size=8)
+        rows = StreamSamples(load_dataset(data, seed=5).train, encode)
+        settings = dict(per_device_train_batch_size=1, gradient_accumulation_steps=2) if packing else {}
+        return make_trainer(str(tmp_path / name), rows=rows, packing=packing, max_steps=8, save_steps=k, **settings)
+
+    straight = trainer('straight')
+    straight.train()
+    resumed = trainer('resumed')
+    resumed.train(resume_from_checkpoint=str(tmp_path / 'straight' / f'checkpoint-{k}'))
+    assert straight.train_dataset.epoch == resumed.train_dataset.epoch >= 1
+    same_bits(weights(straight), weights(resumed))
+    assert curve(straight) == curve(resumed)
 
 
 def test_dropout_matters_here(tmp_path):
