@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from swift.arguments.template import TemplateArgs
-from swift.core.errors import RowError, RowTooLong, SwiftError, TemplateError
+from swift.core.errors import RowError, SwiftError, TemplateError
 from swift.core.log import warn_once
 from swift.core.types import IGNORE_INDEX, Completion, Conversation, Message, Prompt, Sample
 from swift.template.decode import Decoder
 from swift.template.identity import fingerprint
 from swift.template.jinja import Renderer
+from swift.template.limits import tell_limits
 from swift.template.messages import content_text, system_into_user, tidy_messages, tidy_tools, with_system
 from swift.template.spans import SpanFinder, Turn
 from swift.template.stops import Stops, find_stops, own_specials
 from swift.template.tokens import Encoded, Tokens
 from swift.template.tools import agent_format
+from swift.template.truncate import fit
 from swift.template.weights import Weighted, parse_loss_scale
 
 
@@ -59,7 +59,7 @@ class Template:
         self.tokenizer = tokenizer
         self.processor = processor
         self.name = name
-        self._settings = {f.name: getattr(args, f.name) for f in fields(TemplateArgs)}
+        self._args = args
         self.max_length = args.max_length
         self.truncation_strategy = args.truncation_strategy
         self.use_chat_template = args.use_chat_template and bool(chat_template)
@@ -85,7 +85,6 @@ class Template:
             agent=args.agent_template,
             prompt=facts.generation_prompt + self.response_prefix if facts else '',
         )
-        self.fingerprint = fingerprint(tokenizer, sources, variables, args, self._stops)
 
     # ------------------------------------------------------------------ facts
     @property
@@ -112,21 +111,10 @@ class Template:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that decides which tokens a conversation becomes."""
-        backend = getattr(self.tokenizer, 'backend_tokenizer', None)
-        vocabulary = backend.to_str() if backend is not None else json.dumps(sorted(self._vocabulary().items()))
-        facts = {
-            'sources': {key: finder.render.source for key, finder in self._finders.items()},
-            'variables': next((finder.render.variables for finder in self._finders.values()), {}),
-            'settings': self._settings,
-            'loss_scale': repr(self.loss_scale),
-            'specials': [self._before, self._stops.eos, list(self._stops.ids), self._stops.closing, self._stops.role],
-        }
-        text = json.dumps(facts, sort_keys=True, default=str) + vocabulary
-        return hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()
-
-    def _vocabulary(self) -> dict[str, int]:
-        return dict(self.tokenizer.get_vocab()) if self.tokenizer is not None else {}
+        """A hash of everything that decides which tokens and labels a conversation becomes."""
+        sources = {key: finder.render.source for key, finder in self._finders.items()}
+        variables = [finder.render.variables for finder in self._finders.values()]
+        return fingerprint(self.tokenizer, sources, [*variables, repr(self.loss_scale)], self._args, self._stops)
 
     def _finder(self, tools: list | None) -> SpanFinder:
         """The template for rows with or without tools (some tokenizers have two)."""
@@ -166,8 +154,8 @@ class Template:
         for (i, text), row in zip(jobs, encoded, strict=True):
             try:
                 results[i] = self._samples(text, row, conversations[i])
-            except RowError as e:
-                results[i] = e.at(conversations[i].source)
+            except (RowError, TemplateError) as e:
+                results[i] = _row_error(e, conversations[i])
         return results
 
     def _text(self, conversation: Conversation) -> _Text:
@@ -184,7 +172,7 @@ class Template:
         if assistants and messages[-1]['role'] == 'assistant' and turns[-1:] != assistants[-1:]:
             turns = [*turns, assistants[-1]]  # its end is looked at even when it is not trained
         text, found = finder(messages, tools, turns=turns)
-        self._say(finder, messages, chosen)
+        tell_limits(finder.facts, messages, len(chosen))
         text, found = self._closed(text, found, finder, final=messages[-1]['role'] == 'assistant')
         found = self._after_prefix(text, found)
         rows = [(turn, chosen.get(i, 0.0)) for i, turn in zip(turns, found, strict=True)]
@@ -270,22 +258,6 @@ class Template:
             out.append(turn)
         return text, out
 
-    def _say(self, finder: SpanFinder, messages: list[dict], chosen: dict[int, float]) -> None:
-        """What no mask can repair, once in a run."""
-        facts = finder.facts
-        if not facts.continues:
-            warn_once("The chat template's own answers do not continue its generation prompt: training starts where they part.")
-        if facts.rewrites and len(chosen) > 1:
-            warn_once(
-                'The chat template rewrites earlier turns (reasoning is removed), so they are trained as the model will '
-                'never produce them. To train the last round only: --loss_scale last_round.'
-            )
-        if not facts.keeps_reasoning and messages[-1].get('reasoning_content'):
-            warn_once(
-                'The chat template drops reasoning_content, so it is not trained. To train it, write it into the content '
-                'as <think>…</think>, or choose another --template.'
-            )
-
     def _plain_text(self, conversation: Conversation) -> _Text:
         """Contents one after another; the answers are trained, or everything (text rows, loss_scale all)."""
         everything = conversation.text or self.loss_scale.base == 'all'
@@ -321,7 +293,7 @@ class Template:
             ids, labels, weights = self._with_specials(text, ids, labels, weights)
         return [
             Sample(a, b, c, label=conversation.label, channel=conversation.channel, source=conversation.source)
-            for a, b, c in self._fitted(ids, labels, weights, conversation.text or text.plain)
+            for a, b, c in fit(ids, labels, weights, self.max_length, self.truncation_strategy, text.plain)
         ]
 
     def _with_specials(self, text: _Text, ids: list[int], labels: list[int], weights: list[float] | None) -> tuple:
@@ -337,35 +309,6 @@ class Template:
             tail = weights[-1] if weights and trained else 0.0
             weights = [float(text.all)] * len(before) + weights + [tail] * len(after)
         return ids, labels, weights
-
-    def _fitted(self, ids: list[int], labels: list[int], weights: list[float] | None, plain: bool) -> list[tuple]:
-        """At most max_length tokens, at least one of them trained (the first token never is: nothing precedes it)."""
-        limit, size = self.max_length, len(ids)
-        if limit is None or size <= limit:
-            pieces = [(0, size)]
-        elif self.truncation_strategy == 'delete':
-            raise RowTooLong(f'the row has {size} tokens, more than max_length {limit}')
-        elif self.truncation_strategy == 'left':
-            pieces = [(size - limit, size)]
-        elif self.truncation_strategy == 'right':
-            pieces = [(0, limit)]
-        elif plain:
-            pieces = [(a, min(a + limit, size)) for a in range(0, size, limit)]
-        else:
-            raise TemplateError(
-                '--truncation_strategy split is for plain-text pre-training only;',
-                'use --use_chat_template false, or delete, left or right',
-            )
-        out = [
-            (ids[a:b], labels[a:b], None if weights is None else weights[a:b])
-            for a, b in pieces
-            if any(label != IGNORE_INDEX for label in labels[a + 1 : b])
-        ]
-        if not out:
-            if size > (limit or size):
-                raise RowError(f'no trained token is left within max_length {limit} (the row has {size} tokens)')
-            raise RowError('no token of this row is trained')
-        return out
 
     # -------------------------------------------------------------- inference
     def apply_chat_template(

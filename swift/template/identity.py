@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 
-def fingerprint(tokenizer: Any, sources: dict[str, Any], variables: dict[str, Any] | None, args: Any, stops: Any) -> str:
+def fingerprint(tokenizer: Any, sources: dict[str, Any], variables: Any, args: Any, stops: Any) -> str:
     """A hash of the vocabulary, the chat template and every setting. Equal ones give equal tokens and labels."""
     import swift
 

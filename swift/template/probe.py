@@ -231,8 +231,9 @@ def _learn_ends(facts: Facts, render: Renderer, one: Trace | None, two: Trace | 
 
 
 def _learn_tools(facts: Facts, render: Renderer, eos: str | None) -> None:
-    asked = render.attempt([user('one')], _TOOLS, generation_prompt=True)
-    facts.renders_tools = asked is not None and 'look_up' in asked
+    system = {'role': 'system', 'content': 'system word'}
+    asked = [render.attempt(m, _TOOLS, generation_prompt=True) for m in ([user('one')], [system, user('one')])]
+    facts.renders_tools = any(text is not None and 'look_up' in text for text in asked)
     calling = call('one')
     text = render.attempt([user('one'), calling], _TOOLS)
     if text is None or "{'word'" in text:
@@ -242,7 +243,7 @@ def _learn_tools(facts: Facts, render: Renderer, eos: str | None) -> None:
             facts.string_arguments, calling = True, as_string
     last = _try(render, [user('one'), calling], _TOOLS)
     full = _try(render, [user('one'), calling, result('one'), assistant('two')], _TOOLS)
-    facts.renders_calls = last is not None and any(owner == 1 for _, _, owner in last.pieces)
+    facts.renders_calls = any(t is not None and t.of(1) for t in (last, full))
     final, middle = after(last, 1), after(full, 1)
     if final is None or middle is None:
         return
