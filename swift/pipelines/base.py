@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import swift
@@ -31,13 +30,9 @@ class SwiftPipeline:
         load_plugins(getattr(self.args, 'external_plugins', None))
 
     def _parse_args(self, args: Any) -> Any:
-        from swift.arguments import parse_args, resolve
+        from swift.arguments import parse_args
 
-        if args is None:
-            args = sys.argv[1:]
-        if isinstance(args, (list, tuple, Mapping)):
-            return parse_args(self.command, args)
-        return resolve(args)
+        return parse_args(self.command, args)  # settled arguments come back as they are
 
     def main(self) -> Any:
         """Run the command and return its result."""
