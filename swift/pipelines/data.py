@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from swift.core.errors import DatasetError
@@ -77,18 +78,20 @@ def _samples(source: Any, bad_rows: BadRows, title: str, *, args: Any, encode: E
 
 
 def _stream(splits: Splits, args: Any, encode: Encode) -> Any:
-    from swift.dataset.stream import StreamSamples
+    from swift.dataset.stream_encode import StreamSamples
 
-    return StreamSamples(splits.train, encode, bad_rows=splits.bad_rows)
+    return StreamSamples(splits.train, encode, num_proc=args.dataset_num_proc, bad_rows=splits.bad_rows)
 
 
 def first_samples(samples: Any, count: int = 2) -> list[Sample]:
-    """A few samples to check the model with, from any kind of source; a stream is read from its start without moving it."""
+    """At most `count` samples from any kind of source, without moving its position. Raises DatasetError when there is none."""
     if hasattr(samples, 'stream'):
-        return samples.peek(count)
-    found: list[Sample] = []
-    for index in range(len(samples)):
-        found += samples.fetch(index) if hasattr(samples, 'fetch') else [samples[index]]
-        if len(found) >= count:
-            break
-    return found[:count]
+        found = [sample for sample, _ in islice(samples.samples(samples.beginning(0)), count)]
+    elif hasattr(samples, 'fetch'):
+        every = (sample for index in range(len(samples)) for sample in samples.fetch(index))
+        found = list(islice(every, count))
+    else:
+        found = [samples[index] for index in range(min(count, len(samples)))]
+    if not found:
+        raise DatasetError('no row is left to train on;', 'see the rows that were skipped, and --max_length')
+    return found

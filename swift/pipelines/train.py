@@ -67,7 +67,7 @@ class TrainingRun:
         from swift.model.load import load_model, load_processor, model_info
         from swift.objectives import get_objective
         from swift.parallel import group
-        from swift.pipelines.data import encode_data
+        from swift.pipelines.data import encode_data, first_samples
         from swift.template import get_template
         from swift.trainers.report import check_trackers
         from swift.trainers.resume import resolve_resume
@@ -86,6 +86,7 @@ class TrainingRun:
         self.objective = get_objective(command, args)
         self.template = get_template(processor, args)
         data = encode_data(args, self.objective, self.template)
+        self.first = first_samples(data.train)
         args = resolve(args, Facts(has_validation=data.val is not None, model_max_length=info.max_model_len))
 
         home = run_dir_for(args.output_dir, args.add_version, self.resume) if is_master() else None
@@ -148,14 +149,13 @@ class TrainingRun:
     # ---- the trainer
 
     def _trainer(self) -> Any:
-        from swift.pipelines.data import first_samples
         from swift.trainers import selfcheck
         from swift.trainers.callbacks.build import build_callbacks
         from swift.trainers.checkpoint import CheckpointWriter
         from swift.trainers.factory import build_trainer
 
         args, model = self.args, self.model
-        plan = selfcheck.plan(model, first_samples(self.data.train), flat=args.padding_free is not False)
+        plan = selfcheck.plan(model, self.first, flat=args.padding_free is not False)
         if args.padding_free and not plan.flat:
             raise SwiftError(f'--padding_free true: {plan.reason};', 'leave it unset to train on padded rows')
         train_loader, eval_loader = self._loaders(plan.flat)
