@@ -24,7 +24,7 @@ lint: install-dev ## Check style
 	@$(PY) -m ruff check .
 
 docs: install ## Rewrite the pages that are made from the code
-	@$(PY) -m docs.generate
+	@$(PY) -m swift.arguments.docs
 
 tiny: install ## Train the built-in tiny model again from nothing (about an hour)
 	@bash recipes/tiny_chat/train.sh $(PY)
