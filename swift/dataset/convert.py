@@ -296,7 +296,8 @@ def said(row: Row, query: Any, response: Any) -> Row:
     An empty response counts as none: the row is then a prompt.
     """
     messages = earlier(row.pop('history', None))
-    messages += parsed_list(query) if not isinstance(query, str) else [{'role': 'user', 'content': query}]
+    plain = isinstance(query, (str, int, float))
+    messages += [{'role': 'user', 'content': str(query)}] if plain else parsed_list(query)
     if isinstance(response, list) and response and all(isinstance(item, str) for item in response):
         response = response[0]
     if isinstance(response, (str, int, float)):

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,8 +72,9 @@ def encode_rows(
             return store
         begun = time.monotonic()
         counted = BadRows(strict=bad_rows.strict, limit=bad_rows.limit, shown=bad_rows.shown)
-        chunks = _judged(encoded_chunks(source, encode_batch, num_proc), counted)
-        store = write_store(path, _checked(_with_progress(chunks, len(source), title), counted), lambda: _counts(counted))
+        with contextlib.closing(encoded_chunks(source, encode_batch, num_proc)) as encoded:  # ends its workers
+            chunks = _with_progress(_judged(encoded, counted), len(source), title)
+            store = write_store(path, _checked(chunks, counted), lambda: _counts(counted))
         bad_rows.merge(counted.bad_count, counted.good_count, counted.skipped_count, counted.first)
     _report(store, title, time.monotonic() - begun)
     return store
@@ -127,21 +129,25 @@ def _with_progress(results: Iterable[tuple[Chunk, int]], total: int, title: str)
 def encode_chunk(source: Any, indices: Iterable[int], encode_batch: EncodeBatch) -> tuple[list[list[Sample]], list[RowError]]:
     """Samples of the good rows among `indices` (one list a row), and the errors of the others, each with its place."""
     talks: list[Conversation] = []
-    errors: list[RowError] = []
+    results: list[Any] = []  # of every row: its error, or None until it is encoded
     for index in indices:
         try:
             talks.append(source[index])
+            results.append(None)
         except RowError as error:
-            errors.append(error)
+            results.append(error)
+    encoded = iter(zip(talks, encode_batch(talks) if talks else (), strict=True))
     good: list[list[Sample]] = []
-    for talk, result in zip(talks, encode_batch(talks) if talks else (), strict=True):
+    errors: list[RowError] = []
+    for result in results:
+        talk, result = next(encoded) if result is None else (None, result)
         if isinstance(result, RowError):
-            errors.append(result.at(talk.source))
-        else:
-            for sample in result:
-                if sample.source is None:
-                    sample.source = talk.source
-            good.append(list(result))
+            errors.append(result.at(talk.source) if talk else result)
+            continue
+        for sample in result:
+            if sample.source is None:
+                sample.source = talk.source
+        good.append(list(result))
     return good, errors
 
 
@@ -187,7 +193,18 @@ _here: tuple[Any, ...] = ()
 def _start_worker(shared: tuple[Any, ...]) -> None:
     global _here
     _here = shared
+    for descriptor in _held:  # a fork inherits the lock and would hold it as long as it lives
+        os.close(descriptor)
+    _held.clear()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     os.environ['TOKENIZERS_PARALLELISM'] = 'false'  # one worker, one core
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent is gone, even if that was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _work_here(start: int, stop: int) -> tuple[Chunk, int, list[RowError]]:
@@ -206,6 +223,10 @@ def _run_id() -> str:
     return f'{os.getppid()}-{os.environ.get("MASTER_PORT", "")}' if is_dist() else f'{os.getpid()}-{time.time_ns()}'
 
 
+_held: set[int] = set()
+"""Descriptors of the lock files this process holds."""
+
+
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold the lock file beside `path`; the system releases it when its holder dies."""
@@ -221,7 +242,11 @@ def _lock(path: Path) -> Iterator[None]:
             yield
             return
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        _held.add(file.fileno())
+        try:
+            yield
+        finally:
+            _held.discard(file.fileno())
 
 
 class LazySamples:
