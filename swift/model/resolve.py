@@ -33,7 +33,7 @@ class ModelPath:
 
 
 def resolve_model_dir(
-    name: str,
+    name: str | os.PathLike,
     adapters: list[str] | tuple[str, ...] = (),
     *,
     revision: str | None = None,
@@ -45,7 +45,7 @@ def resolve_model_dir(
     `name` may be a model directory, an adapter directory, a run directory, a hub id, or `tiny`. Adapters named by
     `name` come before `adapters`. Raises ModelError or CheckpointError with what to do.
     """
-    hub = dict(revision=revision, use_hf=use_hf, token=token)
+    name, hub = os.fspath(name), dict(revision=revision, use_hf=use_hf, token=token)
     found = _locate(name, **hub)
     if is_adapter_dir(found):
         base = _locate(base_of_adapter(found), **{**hub, 'revision': None})

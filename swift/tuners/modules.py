@@ -12,6 +12,9 @@ from swift.core.errors import ModelError
 
 _NO_ADAPTER = ('lm_head', 'embed_out', 'gate', 'router', 'score', 'classifier', 'v_head')
 """Last name components that all-linear leaves alone: output heads, and routers, whose scores must stay as trained."""
+_NO_GRADIENT = ('indexer', 'router', 'gate', 'pooler')
+"""Parts that only choose (top-k positions, experts) or are never called in language modelling: an adapter in them would
+get no gradient, and distributed training stops at parameters without one."""
 _STATE_SPACE_SIGNS = ('A_log', 'conv1d', 'time_mix_key')
 _STATE_SPACE_WEIGHTS = ('out_proj', 'dt_proj', 'x_proj')
 """Projections whose bare `.weight` state-space kernels read, past any adapter around the module."""
@@ -63,7 +66,7 @@ def find_all_linears(model: nn.Module) -> list[str]:
         if module is head or not is_linear(module):
             continue
         parent, _, last = name.rpartition('.')
-        if last in _NO_ADAPTER or (last in _STATE_SPACE_WEIGHTS and _is_state_space(parents[parent])):
+        if last in _NO_ADAPTER or set(_NO_GRADIENT) & set(parent.split('.')) or (last in _STATE_SPACE_WEIGHTS and _is_state_space(parents[parent])):
             continue
         found.append(name)
     return found

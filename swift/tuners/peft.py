@@ -42,6 +42,9 @@ class LoRA:
     def prepare(model: Any, args: TunerArgs, info: Any = None) -> Any:
         """Wrap the targeted modules with fresh adapters; nothing else stays trainable."""
         config = build_config(model, args, info)
+        if next(model.parameters()).device.type == 'meta':  # a plan: shapes only, nothing to decompose
+            config.init_lora_weights = True
+            return _wrap(model, config)
         tuned = _wrap(model, config)
         if args.lora_dtype is not None:
             cast_adapter(tuned, getattr(torch, args.lora_dtype))
@@ -286,35 +289,68 @@ def _as_difference(weights: dict[str, Tensor], start: dict[str, Tensor], config:
     return stored, config
 
 
-@torch.no_grad()
-def _resume_split(model: Any, config: Any, stored: dict[str, Tensor], init: str, name: str) -> Any:
-    """Go on training where a PiSSA or OLoRA run stopped: same residual base, same adapter of rank r."""
-    half = config.r // 2
+def _halves(stored: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(the adapter as it was being trained, the adapter it started from) out of a stored difference."""
     now: dict[str, Tensor] = {}
     start: dict[str, Tensor] = {}
     for key, value in stored.items():
         if '.lora_A.' in key or '.lora_embedding_A' in key:
-            now[key], start[key] = value[:half].clone(), value[half:].clone()
+            now[key], start[key] = (half.clone() for half in value.chunk(2, dim=0))
         elif '.lora_B.' in key or '.lora_embedding_B' in key:
-            now[key], start[key] = value[:, :half].clone(), -value[:, half:].clone()
+            now[key], start[key] = (half.clone() for half in value.chunk(2, dim=1))
+            start[key].neg_()
         else:
             now[key] = value
-    config.lora_alpha, config.r = config.lora_alpha / config.r * half, half
+    return now, start
+
+
+def _resume_split(model: Any, config: Any, stored: dict[str, Tensor], init: str, name: str) -> Any:
+    """Go on training a PiSSA or OLoRA adapter on a fresh base: same residual base, same adapter of rank r."""
+    now, start = _halves(stored)
+    config.lora_alpha, config.r = config.lora_alpha / 2, config.r // 2
     config.init_lora_weights = True
     tuned = _wrap(model, config, name)
     problem = fill(tuned, {**now, **start}, name)
     if problem is not None:
         raise CheckpointError(f'the adapter does not fit: {problem}', 'was it trained on this base model?')
-    for layer in tuned.modules():
-        if hasattr(layer, 'lora_A') and name in getattr(layer, 'lora_A', {}):
-            base = layer.get_base_layer().weight
-            delta = layer.scaling[name] * (layer.lora_B[name].weight @ layer.lora_A[name].weight)
-            delta = delta.T if getattr(layer, 'fan_in_fan_out', False) else delta
-            base.data = (base.data.to(torch.float32) - delta).to(base.dtype)
+    _add_to_base(tuned, name, -1.0)
     fill(tuned, now, name)
     tuned.peft_config[name].init_lora_weights = init
     _initial[tuned] = start
     return tuned
+
+
+@torch.no_grad()
+def _add_to_base(model: Any, name: str, sign: float) -> None:
+    """Add `sign` times what the adapter stands for to the base weights, in float32 rounded once."""
+    for layer in model.modules():
+        if hasattr(layer, 'lora_A') and name in layer.lora_A:
+            base = layer.get_base_layer().weight
+            delta = layer.scaling[name] * (layer.lora_B[name].weight.float() @ layer.lora_A[name].weight.float())
+            delta = delta.T if getattr(layer, 'fan_in_fan_out', False) else delta
+            base.data = (base.data.float() + sign * delta).to(base.dtype)
+
+
+def restore(model: Any, directory: str, name: str = 'default') -> str | None:
+    """Fill an adapter that was prepared with the run's own settings from its checkpoint; None, or what does not fit.
+
+    A PiSSA or OLoRA start that was drawn anew is put back to the stored one, base weights included.
+    """
+    stored, metadata = _read_weights(directory)
+    if _SPLIT not in metadata:
+        return fill(model, stored, name)
+    now, start = _halves(stored)
+    drawn = _initial.get(model)
+    same = drawn is not None and all(key in drawn and torch.equal(drawn[key], value.to(drawn[key].dtype)) for key, value in start.items())
+    if not same:
+        for weights, sign in ((drawn or {}, 1.0), ({**now, **start}, -1.0)):
+            if weights:
+                problem = fill(model, weights, name)
+                if problem is not None:
+                    return problem
+                _add_to_base(model, name, sign)
+        _initial[model] = start
+    return fill(model, now, name)
 
 
 def _loftq(model: Any) -> None:

@@ -32,20 +32,9 @@ def restore_weights(model: Any, directory: str) -> None:
 def _restore_adapter(model: Any, directory: str) -> None:
     from swift.tuners import peft
 
-    stored, metadata = peft._read_weights(directory)
-    if peft._SPLIT in metadata:  # stored as a difference: the first half of every pair is the adapter itself
-        stored = {key: _first_half(key, value) for key, value in stored.items()}
-    problem = peft.fill(model, stored, model.active_adapters[0])
+    problem = peft.restore(model, directory, model.active_adapters[0])
     if problem is not None:
         raise CheckpointError(f'the adapter {directory} does not fit: {problem}', 'resume with the tuner settings of that run')
-
-
-def _first_half(key: str, value: torch.Tensor) -> torch.Tensor:
-    if '.lora_A.' in key or '.lora_embedding_A' in key:
-        return value[: value.shape[0] // 2]
-    if '.lora_B.' in key or '.lora_embedding_B' in key:
-        return value[:, : value.shape[1] // 2]
-    return value
 
 
 def _restore_model(model: Any, directory: str) -> None:
