@@ -72,8 +72,6 @@ TEXTS = {
         'old_columns': '| 旧写法 | 版本 | 现写法 |',
         'environment': '## 环境变量',
         'environment_columns': '| 变量 | 参数 |',
-        'later': '## 本版本不包含',
-        'later_text': '以下功能的参数会被识别，并说明原因后拒绝。',
     },
 }
 
@@ -126,13 +124,8 @@ def _differing() -> list[str]:
 
 
 def _later() -> list[str]:
-    by_capability: dict[str, list[str]] = {}
-    for name, (capability, _) in facts()['flags'].items():
-        by_capability.setdefault(capability, []).append(name)
-    return [
-        f'- {sentence if sentence[1].isupper() else sentence[0].upper() + sentence[1:]}. ({len(by_capability.get(name, []))} flags)'
-        for name, sentence in facts()['capabilities'].items()
-    ]
+    sentences = facts()['capabilities'].values()
+    return [f'- {sentence if sentence[1].isupper() else sentence[0].upper() + sentence[1:]}.' for sentence in sentences]
 
 
 def _type(flag: Flag) -> str:

@@ -38,12 +38,14 @@ class InferArgs:
     """Engine that generates."""
     stream: bool | None = None
     """Print tokens as they come; None: true when interactive."""
-    max_batch_size: int = 16
-    """Prompts generated together."""
+    max_batch_size: int = 64
+    """Answers generated at once."""
+    merge_lora: bool = False
+    """Merge the adapters first (beside the first one, -merged appended) and answer with the merged model."""
     result_path: str | None = None
-    """Where answers are written as jsonl; None: infer_result/ in the model's or checkpoint's directory."""
+    """Where answers are written as jsonl; None: a new file in infer_result/ of the model's or checkpoint's directory."""
     write_batch_size: int = 1000
-    """Answers held back before they are written."""
+    """Answers held back before they are written; never longer than two seconds."""
     val_dataset_sample: int | None = None
     """Answer only this many rows of the validation data."""
     metric: Literal['acc', 'rouge'] | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -39,6 +40,9 @@ LAUNCHED = ('pt', 'sft')
 """Commands that become several processes when NPROC_PER_NODE or NNODES says so."""
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+GRACE = 2.0
+"""Seconds that a rank other than the first waits before it tells a mistake: the launcher ends it sooner if the first failed too."""
 
 
 def cli_main(argv: Sequence[str] | None = None) -> int:
@@ -122,11 +126,13 @@ def _unknown(word: str) -> str:
 
 
 def _complain(command: str, error: SwiftError) -> None:
-    """One line for each mistake. The ranks of one job make the same mistakes in their arguments: the first tells."""
+    """One line for each mistake. The ranks of one job mostly make the same one: the first tells, and ends the others."""
     from swift.core.dist import is_master, rank
 
-    if isinstance(error, ArgumentsError) and not is_master():
-        return
+    if not is_master():
+        if isinstance(error, ArgumentsError):
+            return
+        time.sleep(GRACE)
     _traceback()
     where = '' if is_master() else f' (rank {rank()})'
     lines = error.mistakes if isinstance(error, ArgumentsError) else [' '.join(str(error).split('\n'))]

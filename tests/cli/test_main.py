@@ -143,6 +143,15 @@ def test_only_the_first_rank_tells_mistakes_in_arguments(capsys, monkeypatch):
 
 
 
+def test_another_rank_tells_its_own_mistake_after_a_while(failing, capsys, monkeypatch):
+    for name, value in {'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '2'}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cli, 'GRACE', 0.01)
+    failing(RowError('no messages', 'd.jsonl:3'))
+    assert run_command('doctor', []) == 2
+    assert capsys.readouterr().err == 'swift doctor: error: d.jsonl:3: no messages (rank 1)\n'
+
+
 @pytest.fixture
 def launcher(monkeypatch):
     """Records what would be launched."""
