@@ -10,12 +10,14 @@ import json
 import sys
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from swift.core.errors import SwiftError
-from swift.core.types import Completion, Prompt, Template
+from swift.core.types import Completion, Conversation, Prompt, Template
 from swift.infer_engine.protocol import (
     AdapterRequest,
     ChatCompletionResponse,
@@ -28,6 +30,9 @@ from swift.infer_engine.protocol import (
 )
 from swift.infer_engine.row import Chunk
 from swift.infer_engine.streaming import DeltaParser, as_said
+
+READ_AHEAD = 64
+"""Prompts of a long job that are handed to `generate` together."""
 
 OneOrEach = Any
 """One value for all requests, or a list with one value for each."""
@@ -56,6 +61,14 @@ class InferEngine(ABC):
     ) -> list[list[Completion]]:
         """For each prompt the `n` completions its config asks for. `on_done(index)` is told of finished prompts."""
 
+    def generate_each(
+        self, asked: Iterable[tuple[Prompt, RequestConfig, AdapterRequest | None]]
+    ) -> Iterator[list[Completion]]:
+        """`generate` for any number of prompts, one result after the other, in order, reading ahead as it goes."""
+        asked = iter(asked)
+        while some := list(islice(asked, READ_AHEAD)):
+            yield from self.generate(*(list(column) for column in zip(*some, strict=True)))
+
     def stream(
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
     ) -> Iterator[Chunk]:
@@ -67,7 +80,7 @@ class InferEngine(ABC):
 
     def infer(
         self,
-        infer_requests: Sequence[InferRequest | dict],
+        infer_requests: Sequence[InferRequest | Conversation | dict],
         request_config: OneOrEach = None,
         *,
         adapter_request: OneOrEach = None,
@@ -102,9 +115,35 @@ class InferEngine(ABC):
             answers[index] = self._response(prompts[index], configs[index], adapters[index], completions)
         return answers
 
+    def infer_each(
+        self,
+        asked: Iterable[tuple[InferRequest | Conversation, RequestConfig] | SwiftError],
+        *,
+        adapter_request: AdapterRequest | None = None,
+    ) -> Iterator[ChatCompletionResponse | SwiftError]:
+        """Answers of a job of any length, in order, each as soon as it and those before it are complete.
+
+        A request that can't be answered comes out as its SwiftError; an error that goes in comes out in its place.
+        """
+        places: deque[Any] = deque()
+
+        def prompts() -> Iterator[tuple[Prompt, RequestConfig, AdapterRequest | None]]:
+            for index, item in enumerate(asked):
+                prompt = item if isinstance(item, SwiftError) else self._prompt(item[0], index, False)
+                places.append(prompt if isinstance(prompt, SwiftError) else (prompt, item[1].check()))
+                if not isinstance(prompt, SwiftError):
+                    yield prompt, item[1], adapter_request
+
+        for completions in self.generate_each(prompts()):
+            while isinstance(places[0], SwiftError):
+                yield places.popleft()
+            prompt, config = places.popleft()
+            yield self._response(prompt, config, adapter_request, completions)
+        yield from places
+
     async def infer_async(
         self,
-        infer_request: InferRequest | dict,
+        infer_request: InferRequest | Conversation | dict,
         request_config: RequestConfig | None = None,
         *,
         adapter_request: AdapterRequest | None = None,
@@ -133,9 +172,10 @@ class InferEngine(ABC):
 
     # -- in between
 
-    def _prompt(self, request: InferRequest, index: int, strict: bool) -> Prompt | SwiftError:
+    def _prompt(self, request: InferRequest | Conversation, index: int, strict: bool) -> Prompt | SwiftError:
         try:
-            prompt = self.template.prompt(request.conversation())
+            conversation = request.conversation() if isinstance(request, InferRequest) else request
+            prompt = self.template.prompt(conversation)
             length = len(prompt.input_ids)
             if self.max_model_len is not None and length >= self.max_model_len:
                 raise SwiftError(
@@ -285,8 +325,8 @@ def _usage(prompt: Prompt, completions: list[Completion]) -> UsageInfo:
     return UsageInfo(read, written, read + written)
 
 
-def _request(request: InferRequest | dict) -> InferRequest:
-    if isinstance(request, InferRequest):
+def _request(request: InferRequest | Conversation | dict) -> InferRequest | Conversation:
+    if isinstance(request, InferRequest | Conversation):
         return request
     if isinstance(request, dict) and 'messages' in request:
         known = InferRequest.__dataclass_fields__

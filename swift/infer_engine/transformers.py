@@ -7,9 +7,11 @@ import os
 import queue
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -100,6 +102,26 @@ class TransformersEngine(InferEngine):
             return [[row.future.result() for row in some] for some in rows]
         finally:
             self._give_up(flat)
+
+    def generate_each(
+        self, asked: Iterable[tuple[Prompt, RequestConfig, AdapterRequest | None]]
+    ) -> Iterator[list[Completion]]:
+        """`generate` for any number of prompts, in order; places never wait while prompts are left."""
+        running: deque[list[Row]] = deque()
+        asked = iter(asked)
+        try:
+            while True:
+                room = 4 * self._max_rows - sum(not row.done for rows in running for row in rows)
+                for item in islice(asked, max(room, 0)):
+                    running.append(self._rows(*item))
+                    self._worker.submit(running[-1])
+                if not running:
+                    return
+                done = [row.future.result() for row in running[0]]
+                running.popleft()
+                yield done
+        finally:
+            self._give_up([row for rows in running for row in rows])
 
     def _give_up(self, rows: list[Row]) -> None:
         """Stop what is not done, and wait for the model: the caller may use it right away."""

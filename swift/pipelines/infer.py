@@ -1,0 +1,282 @@
+"""`swift infer`: ask a model in the terminal, or let it answer the rows of a file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from swift.core.errors import DatasetError, RowError, SwiftError
+from swift.core.jsonl import append_to_jsonl
+from swift.core.log import get_logger
+from swift.pipelines.base import SwiftPipeline
+
+logger = get_logger()
+
+SPLIT_FILE = 'val_dataset.jsonl'
+"""Where a training run keeps the rows that it split off for validation."""
+
+
+def infer_main(args: Any = None) -> list[dict[str, Any]]:
+    """Answer. `args`: None (sys.argv), a list of words, a mapping, or InferArguments.
+
+    Returns the rows written (or said): response, messages, labels, finish_reason, and what else was asked for.
+    """
+    return SwiftInfer(args).main()
+
+
+class SwiftInfer(SwiftPipeline):
+    """The pipeline of `swift infer`. `engine` answers; it is built with the pipeline."""
+
+    command = 'infer'
+
+    def __init__(self, args: Any = None):
+        super().__init__(args)
+        self.result_path = _result_path(self.args)
+        self.rows = _rows(self.args)
+        self.engine = build_engine(self.args)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Rows of a file when there are any to answer, else a conversation in the terminal."""
+        if self.rows is not None:
+            return self._answer_rows()
+        from swift.pipelines.chat import Chat
+
+        chat = Chat(self.engine, request_config(self.args), stream=bool(self.args.stream), result_path=self.result_path)
+        return chat.run()
+
+    def _answer_rows(self) -> list[dict[str, Any]]:
+        args, rows = self.args, self.rows
+        count = len(rows) if args.val_dataset_sample is None else min(len(rows), args.val_dataset_sample)
+        config = request_config(args)
+        started = time.perf_counter()
+        written: list[dict[str, Any]] = []
+        answers = self._streamed(count, config) if args.stream else self._batched(count, config)
+        with _Writer(self.result_path, args.write_batch_size) as writer:
+            for row in answers:
+                writer.add(row)
+                written.append(row)
+        _report(written, time.perf_counter() - started, self.result_path)
+        if args.metric and (scores := _scores(args.metric, written)):
+            print(' '.join(f'{name}={value:.4f}' for name, value in scores.items()))
+        return written
+
+    def _asked(self, count: int, config: Any, found: list[Any]) -> Iterator[Any]:
+        """What the engine is asked row by row; the conversation (or the mistake in the row) is noted in `found`."""
+        for index in range(count):
+            try:
+                conversation, labels = question_of(self.rows[index])
+                found.append((conversation, labels))
+                # a seed of its own for every row: equal questions may get different answers, a second run the same ones
+                yield conversation, replace(config, seed=config.seed + index)
+            except RowError as error:
+                if self.args.strict:
+                    raise
+                found.append((None, None))
+                yield error
+
+    def _batched(self, count: int, config: Any) -> Iterator[dict[str, Any]]:
+        from tqdm import tqdm
+
+        found: list[Any] = []
+        answers = self.engine.infer_each(self._asked(count, config, found))
+        for index, answer in enumerate(tqdm(answers, total=count, unit='answer', dynamic_ncols=True, disable=None)):
+            yield _row(answer, *found[index])
+            found[index] = None
+
+    def _streamed(self, count: int, config: Any) -> Iterator[dict[str, Any]]:
+        from swift.pipelines.chat import show
+
+        found: list[Any] = []
+        for index, asked in enumerate(self._asked(count, replace(config, stream=True), found)):
+            conversation, labels = found[index]
+            if isinstance(asked, SwiftError):
+                yield _row(asked, None, None)
+                continue
+            print(f'[{index + 1}/{count}] {_shown(conversation.messages[-1].get("content"))}')
+            try:
+                answer = show(self.engine.infer([asked[0]], asked[1])[0])
+            except SwiftError as error:
+                answer = error
+            yield _row(answer, conversation, labels)
+
+
+def build_engine(args: Any) -> Any:
+    """The engine that settled arguments ask for: model, adapters and template of the checkpoint."""
+    from swift.infer_engine.transformers import TransformersEngine
+    from swift.model.load import load_model
+    from swift.template import get_template
+    from swift.tuners import load_adapter
+
+    if args.merge_lora:
+        args = _merged(args)
+    loaded = load_model(args)
+    model, adapters = loaded.model, list(loaded.info.adapters)
+    if adapters:
+        model = load_adapter(model, adapters)
+    ends = model.generation_config.eos_token_id
+    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    template = get_template(loaded.processor, args, stop_token_ids=ends)
+    return TransformersEngine(
+        model, template=template, max_batch_size=args.max_batch_size, max_model_len=loaded.info.max_model_len
+    )
+
+
+def request_config(args: Any) -> Any:
+    """The flags of generation as a RequestConfig; what is None is left to the model's generation config."""
+    from swift.infer_engine.protocol import RequestConfig
+
+    return RequestConfig(
+        max_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        repetition_penalty=args.repetition_penalty,
+        num_beams=args.num_beams,
+        stop=args.stop_words,
+        logprobs=args.logprobs,
+        top_logprobs=args.top_logprobs,
+        seed=args.seed,
+    )
+
+
+def question_of(conversation: Any) -> tuple[Any, str | None]:
+    """(the conversation without its last answer, that answer's text). RowError when nothing is asked."""
+    messages = list(conversation.messages)
+    labels = None
+    if messages and messages[-1].get('role') == 'assistant' and not conversation.text:
+        labels = messages.pop().get('content')
+    if not messages:
+        raise RowError('the row asks nothing: it has no message before the answer', conversation.source)
+    return replace(conversation, messages=messages), labels
+
+
+def _merged(args: Any) -> Any:
+    from swift.export.merge import is_merge_of, merge_lora
+
+    if not args.adapters:
+        raise SwiftError('--merge_lora true needs --adapters:', 'the checkpoint whose adapter is merged')
+    output = args.adapters[0].rstrip('/') + '-merged'
+    if is_merge_of(output, args.adapters):
+        logger.info('the adapters are merged already: %s', output)
+    else:
+        output = merge_lora(args)
+    return replace(args, model=output, adapters=[], merge_lora=False)
+
+
+def _rows(args: Any) -> Any:
+    """The conversations to answer; None: the terminal asks."""
+    if not (args.val_dataset or args.dataset or args.load_data_args):
+        return None
+    from swift.dataset.load import load_dataset
+
+    kept = _kept_split(args) if args.load_data_args else None
+    if kept:
+        logger.info('answering the rows that the training kept for validation: %s', kept)
+        args = replace(args, val_dataset=[kept], split_dataset_ratio=0.0, dataset=[], columns={})
+    if args.val_dataset:
+        args = replace(args, dataset=[])  # rows to train on are not needed
+    rows = load_dataset(replace(args, streaming=False), seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token).val
+    if rows is None:
+        raise DatasetError(
+            'there are no rows to answer: the training of this checkpoint kept no validation data;', 'give --val_dataset'
+        )
+    return rows
+
+
+def _kept_split(args: Any) -> str | None:
+    """The validation rows that the training run of the checkpoint stored."""
+    checkpoint = args.adapters[0] if args.adapters else args.model
+    for folder in (checkpoint, os.path.dirname(os.path.abspath(checkpoint or ''))):
+        path = os.path.join(folder or '', SPLIT_FILE)
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _result_path(args: Any) -> str | None:
+    """Where results go; None: nowhere (a conversation that nobody asked to keep)."""
+    if args.result_path:
+        if os.path.exists(args.result_path):
+            raise SwiftError(f'--result_path {args.result_path} exists already;', 'choose another file, or remove it')
+        return args.result_path
+    if not (args.val_dataset or args.dataset or args.load_data_args):
+        return None
+    home = args.adapters[0] if args.adapters else args.model
+    if not os.path.isdir(home) or not os.access(home, os.W_OK):
+        home = os.path.join('result', os.path.basename(os.path.normpath(home)))
+    folder = os.path.join(home, 'infer_result')
+    name = time.strftime('%Y%m%d-%H%M%S')
+    path, number = os.path.join(folder, f'{name}.jsonl'), 1
+    while os.path.exists(path):
+        path, number = os.path.join(folder, f'{name}-{number}.jsonl'), number + 1
+    return path
+
+
+def _row(answer: Any, conversation: Any, labels: str | None) -> dict[str, Any]:
+    """One line of the result file."""
+    if isinstance(answer, SwiftError):
+        row = {'response': None, 'labels': labels, 'error': str(answer)}
+        return {**row, 'messages': conversation.messages} if conversation else row
+    choice = answer.choices[0]
+    message = {key: value for key, value in vars(choice.message).items() if value is not None}
+    row = {'response': choice.message.content, 'labels': labels, 'finish_reason': choice.finish_reason}
+    if choice.logprobs is not None:
+        row['logprobs'] = choice.logprobs
+    row['messages'] = [*conversation.messages, message]
+    media = {name: value for name in ('tools', 'images', 'videos', 'audios') if (value := getattr(conversation, name))}
+    extra = {key: value for key, value in conversation.columns.items() if key not in row}
+    return {**row, **media, **extra, 'usage': vars(answer.usage)}
+
+
+def _shown(content: Any) -> str:
+    return content if isinstance(content, str) else str(content)
+
+
+def _report(rows: list[dict[str, Any]], seconds: float, path: str) -> None:
+    failed = [row for row in rows if 'error' in row]
+    tokens = sum(row['usage']['completion_tokens'] for row in rows if 'usage' in row)
+    for row in failed[:3]:
+        logger.warning('not answered: %s', row['error'])
+    if failed:
+        logger.warning('%d of %d rows were not answered; their "error" says why', len(failed), len(rows))
+    logger.info('%d answers, %d tokens in %.1f s (%.0f tokens/s)', len(rows) - len(failed), tokens, seconds, tokens / max(seconds, 1e-9))
+    logger.info('results: %s', path)
+
+
+def _scores(metric: str, rows: list[dict[str, Any]]) -> dict[str, float]:
+    from swift.trainers.metrics import exact_match, text_metrics
+
+    pairs = [(row['response'] or '', row['labels']) for row in rows if row.get('labels') is not None]
+    if not pairs:
+        logger.warning('--metric %s: no row has an answer to compare with', metric)
+        return {}
+    answers, labels = zip(*pairs, strict=True)
+    return {'acc': exact_match(answers, labels)['exact_match']} if metric == 'acc' else text_metrics(answers, labels)
+
+
+class _Writer:
+    """Appends rows to the result file: every `batch` rows, and at least every two seconds."""
+
+    def __init__(self, path: str, batch: int):
+        self._path, self._batch = path, batch
+        self._held: list[dict[str, Any]] = []
+        self._last = time.monotonic()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take one more row."""
+        self._held.append(row)
+        if len(self._held) >= self._batch or time.monotonic() - self._last > 2:
+            self._flush()
+
+    def _flush(self) -> None:
+        append_to_jsonl(self._path, self._held, strict=False)
+        self._held, self._last = [], time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
