@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,10 @@ class StreamLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Position after the last micro-batch that was handed out, whatever was read ahead."""
-        return {'epoch': self.epoch, 'position': self._position, 'plan': self.identity}
+        position = self._position
+        if position and 'carried' in position:
+            position = {**position, 'carried': [[to_json(sample), age] for sample, age in position['carried']]}
+        return {'epoch': self.epoch, 'position': position, 'plan': self.identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position. Raises CheckpointError when it belongs to another batch plan."""
@@ -104,7 +107,10 @@ class StreamLoader:
                 'the saved data position belongs to another plan (global batch size or packing changed);',
                 'resume with the settings of the run, or start over from its weights with --resume_only_model true',
             )
-        self.epoch, self._position = state['epoch'], state['position']
+        position = state['position']
+        if position and 'carried' in position:
+            position = {**position, 'carried': [(Sample(**values), age) for values, age in position['carried']]}
+        self.epoch, self._position = state['epoch'], position
 
 
 class Packer:
@@ -117,17 +123,16 @@ class Packer:
         """Packs from a position on. The position of a pack: where its window began, what had been carried into it, and
         how many of its packs are done."""
         begin, done = position.get('window', position), position.get('done', 0)
-        carried = [(from_json(item), age) for item, age in position.get('carried', ())]
+        carried = position.get('carried', [])
         source = self.samples.samples(begin)
         while True:
             window, after, ended = self._collect(source, carried, begin)
             if not window:
                 return
             packs, left = self._plan([sample for sample, _ in window], [age for _, age in window], ended)
-            saved = [(to_json(sample), age) for sample, age in carried]
             for number, indices in enumerate(packs, 1):
                 if number > done:
-                    yield [window[i][0] for i in indices], {'window': begin, 'carried': saved, 'done': number}
+                    yield [window[i][0] for i in indices], {'window': begin, 'carried': carried, 'done': number}
             if ended:
                 return
             carried, begin, done = [(window[i][0], window[i][1] + 1) for i in left], after, 0
@@ -189,16 +194,12 @@ def to_json(sample: Sample) -> dict[str, Any]:
     """A text sample as JSON values."""
     if sample.media:
         raise CheckpointError('a packed stream of media cannot save its position;', 'drop --packing or --streaming')
-    values = {name: value for name, value in asdict(sample).items() if value is not None}
+    values = {field.name: getattr(sample, field.name) for field in fields(sample)}
+    values = {name: value for name, value in values.items() if value is not None}
     for name in ('input_ids', 'labels', 'weights', 'lengths'):
         if name in values:
             values[name] = np.asarray(values[name]).tolist()
     return values
-
-
-def from_json(values: dict[str, Any]) -> Sample:
-    """The sample of `to_json`."""
-    return Sample(**values)
 
 
 def in_background(items: Iterator[Any], depth: int) -> Iterator[Any]:
