@@ -43,8 +43,13 @@ def peak_memory() -> float:
         return module.max_memory_reserved() / GIB
     if device_type() == 'mps':
         return torch.mps.driver_allocated_memory() / GIB
-    import resource
     import sys
+
+    if sys.platform == 'win32':
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / GIB
+    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / GIB
 

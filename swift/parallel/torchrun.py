@@ -7,6 +7,7 @@ below the process's own message; SIGINT and SIGTERM are passed on to every proce
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    if os.environ.get('SWIFT_DEBUG', '0').lower() in ('', '0', 'false', 'no'):
+        logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)  # what matters is said below
+        logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
     words = list(sys.argv[1:] if argv is None else argv)
     forward = _Forward()
     if '--signals-to-handle' in run.get_args_parser().format_help():

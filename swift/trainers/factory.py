@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
+from swift.core.errors import SwiftError
 from swift.core.types import Actor, BatchLoader
 from swift.objectives.base import Objective
 from swift.trainers.callbacks.build import add_user_callbacks
@@ -46,6 +47,9 @@ def build_trainer(
     name (`args.callbacks`) are added here.
     """
     base = base_of(model)
+    optimizer = args.optimizer or ('lorap' if lorap_lr_ratio else None)
+    if lorap_lr_ratio and optimizer != 'lorap':
+        raise SwiftError(f'--lorap_lr_ratio has no effect with --optimizer {optimizer};', 'drop one of them')
     hf_args = training_arguments(
         args,
         run_dir,
@@ -68,7 +72,7 @@ def build_trainer(
         save_weights=save_weights,
         resume=(lambda t, checkpoint: resume_training(t, checkpoint, train_loader)) if writer else None,
         judge=judge,
-        make_optimizer=partial(create_optimizer, args.optimizer) if args.optimizer else None,
+        make_optimizer=partial(create_optimizer, optimizer) if optimizer else None,
     )
     trainer.remove_callback(PrinterCallback)
     if args.callbacks:

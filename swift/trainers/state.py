@@ -102,6 +102,9 @@ class _Restore(TrainerCallback):
         check_weights(self.trainer.model, self.checkpoint)
         restore_callbacks(state, self.trainer.callback_handler.callbacks)
         restore_progress(self.trainer, self.checkpoint)
+        if state.global_step >= state.max_steps:
+            logger.info('nothing is left to do: %s is step %d of %d; raise --num_train_epochs or --max_steps to go on',
+                        self.checkpoint, state.global_step, state.max_steps)
 
 
 def restore_loader(checkpoint: str, args: Any, loader: BatchLoader) -> bool:

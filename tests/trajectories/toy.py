@@ -42,7 +42,7 @@ def make_rows(count: int = 26, seed: int = 0) -> Rows:
 
 
 def make_trainer(run_dir: str, *, tuner: str = 'lora', packing: bool = False, rows: Any = None, callbacks: Any = None,
-                 val: Any = None, padded: bool = False, dropout: float = 0.1, tuner_args: dict | None = None, **train: Any) -> Trainer:
+                 val: Any = None, padded: bool = False, dropout: float = 0.1, lorap: float | None = None, tuner_args: dict | None = None, **train: Any) -> Trainer:
     """A Trainer as the pipeline builds it, with dropout, 2 epochs and a checkpoint a step unless told otherwise."""
     settings = dict(num_train_epochs=2.0, per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-2,
                     save_steps=1, logging_steps=3, report_to=[], weight_decay=0.01, lr_scheduler_type='cosine')
@@ -66,6 +66,7 @@ def make_trainer(run_dir: str, *, tuner: str = 'lora', packing: bool = False, ro
         callbacks=build_callbacks(args, run_dir) if callbacks is None else callbacks,
         writer=CheckpointWriter(run_dir, save_total_limit=args.save_total_limit, links=args.create_checkpoint_symlink),
         save_weights=save_tuner,
+        lorap_lr_ratio=lorap,
     )  # fmt: skip
 
 
