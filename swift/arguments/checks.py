@@ -235,6 +235,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     ),
     NoEffect(_flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
              lambda v: not v['use_chat_template'], 'with --use_chat_template false: rows are plain text'),
+    NoEffect(_flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer',)),
     NoEffect(_MIXING, _always, 'in swift infer, which answers the rows one by one in their order', ('infer',)),
     NoEffect(_flags('loss_scale padding_free'), _always, 'in swift infer, which trains nothing', ('infer',)),
     NoEffect(_flags('metric val_dataset_sample write_batch_size strict columns dataset_num_proc'),

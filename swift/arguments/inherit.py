@@ -86,7 +86,7 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
     resumed = _resume_root(values) if command in TRAINING else None
     if resumed:
         return load_saved_args(resumed), everything - _OF_THE_START
-    if command in TRAINING and values['adapters'] and not values['model']:
+    if command in TRAINING and command != 'verify' and values['adapters'] and not values['model']:
         return load_saved_args(values['adapters'][0]), _OF_THE_MODEL - _OF_THE_MACHINE
     if not values['load_args']:
         return None, set()
@@ -94,9 +94,10 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
         path, wanted = values['adapters'][0], _OF_THE_MODEL - _OF_THE_MACHINE
     else:
         path, wanted = values['model'] or '', _OF_THE_MODEL - _OF_THE_MACHINE - {'model', 'model_type', 'model_revision'}
-    if command in ('verify', *TRAINING) or values['load_data_args']:
-        wanted = wanted | (_OF_THE_DATA if command == 'verify' or values['load_data_args'] else set())
-        wanted = wanted | ({'max_length', 'truncation_strategy', 'loss_scale'} if command == 'verify' else set())
+    if command == 'verify':
+        wanted = wanted | _OF_THE_DATA | {'max_length', 'truncation_strategy', 'loss_scale'}
+    elif values['load_data_args']:
+        wanted = wanted | _OF_THE_DATA
     return (load_saved_args(path) if os.path.isdir(path) else None), wanted
 
 

@@ -90,7 +90,7 @@ def _places(path: str) -> list[str]:
     path = os.path.abspath(path)
     checkpoint = find_checkpoint(path)
     places = [path] + ([checkpoint, os.path.dirname(checkpoint)] if checkpoint else [])
-    return places + ([os.path.dirname(path)] if _CHECKPOINT.match(os.path.basename(path)) else [])
+    return places + ([os.path.dirname(path)] if _CHECKPOINT.match(os.path.basename(path).removesuffix('-merged')) else [])
 
 
 def _read(file: str) -> SavedArgs:

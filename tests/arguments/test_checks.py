@@ -102,6 +102,7 @@ def test_conflicts(words, part):
         ('infer', ['--model', 'm', '--stream', '--num_beams', '2'], '--stream true cannot show beams'),
         ('infer', ['--model', 'm', '--top_logprobs', '2'], 'without --logprobs true'),
         ('infer', [], '--model is required (or --adapters'),
+        ('infer', ['--model', 'm', '--merge_lora'], '--merge_lora has no effect without --adapters'),
         ('infer', ['--model', 'm', '--lora_rank', '4'], 'is no flag of swift infer; it belongs to swift pt, sft'),
         ('export', ['--adapters', 'a'], 'nothing to export'),
         ('export', ['--model', 'm', '--merge_lora'], '--adapters is required'),

@@ -118,6 +118,19 @@ def test_a_full_checkpoint_is_the_model(tmp_path):
     assert (args.model, args.template, args.torch_dtype) == (str(tmp_path), 'chatml', 'float32')
 
 
+def test_verify_takes_the_data_too(run):
+    args = parse('verify', '--adapters', str(run))
+    assert (args.model, args.dataset, args.max_length, args.system, args.learning_rate) == ('base', ['d#10', 'e'], 64, 'hi', 1e-4)
+
+
+def test_a_merged_model_keeps_the_settings_of_its_run(run):
+    merged = run / 'v1-20250102-000000' / 'checkpoint-10-merged'
+    merged.mkdir()
+    (merged / 'config.json').write_text('{}')
+    args = parse('infer', '--model', str(merged))
+    assert (args.model, args.system, args.adapters) == (str(merged), 'hi', [])
+
+
 def test_merge_takes_the_base_model(run):
     args = parse('merge-lora', '--adapters', str(run / 'v0-20250101-000000'))
     assert args.model == 'base' and args.output_dir == str(run / 'v0-20250101-000000' / 'checkpoint-20-merged')
