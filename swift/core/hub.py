@@ -2,14 +2,15 @@
 
 A path that exists is returned as it is. Every failure is one readable line that names the id, the hub and the remedies.
 The clients are imported on first use; their own settings (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN;
-MODELSCOPE_DOMAIN, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN) apply.
+MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN) apply.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -114,18 +115,26 @@ def _hf_files(name: str, revision, token) -> list[str]:
 
 def _ms_snapshot(kind: str, name: str, revision, token, allow, ignore, force: bool) -> str:
     download = _modelscope()
-    scope = tempfile.mkdtemp(prefix='swift-ms-') if force else None  # the client has no switch to fetch again
-    return download(
-        repo_id=name, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore, cache_dir=scope
-    )
+    wanted = dict(repo_id=name, repo_type=kind, revision=revision, allow_patterns=allow, ignore_patterns=ignore)
+    if force:  # the client has no switch for it
+        with contextlib.suppress(Exception):  # nothing of it is there yet
+            shutil.rmtree(download(**wanted, local_files_only=True))
+    return download(**wanted, token=token)
 
 
 def _ms_files(name: str, revision, token) -> list[str]:
     _modelscope()
     from modelscope.hub.api import HubApi
 
-    files = HubApi(token=token).get_dataset_files(name, revision=revision or 'master', recursive=True)
-    return [item['Path'] for item in files if item.get('Type') != 'tree']
+    client, files, page, size = HubApi(token=token), [], 1, 200
+    while True:
+        found = client.get_dataset_files(
+            name, revision=revision or 'master', recursive=True, page_number=page, page_size=size
+        )
+        files += [item['Path'] for item in found if item.get('Type') != 'tree']
+        if len(found) < size:
+            return files
+        page += 1
 
 
 def _modelscope():

@@ -7,6 +7,7 @@ A preprocessor takes a row of whatever columns and gives a *standard row*: `mess
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -78,6 +79,19 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
         columns=columns,
         source=source,
     )
+
+
+def to_row(talk: Conversation) -> Row:
+    """The standard row of a conversation: what `conversation` reads back as the same. Columns that JSON can't hold are texts."""
+    row: Row = {'text': talk.messages[0]['content']} if talk.text else {'messages': talk.messages}
+    optional = {
+        'tools': talk.tools, 'images': talk.images, 'videos': talk.videos, 'audios': talk.audios,
+        'rejected_messages': talk.rejected, 'channel': talk.channel,
+    }  # fmt: skip
+    row.update({key: value for key, value in optional.items() if value})
+    if talk.label is not None:
+        row['label'] = talk.label
+    return json.loads(json.dumps({**talk.columns, **row}, ensure_ascii=False, default=str))
 
 
 def _preference(row: Row, messages: list[Message], tags: Tags) -> tuple[list[Message], list[Message] | None]:

@@ -137,7 +137,7 @@ def builtin() -> dict[str, DatasetMeta]:
 
 
 def _only(meta: DatasetMeta, name: str, subset: str) -> DatasetMeta:
-    chosen = [item for item in meta.subset_list() if item.name == subset]
+    chosen = [item for item in meta.subset_list() if item.name == subset] or [SubsetDataset(subset)]
     return DatasetMeta(meta.ms_dataset_id, meta.hf_dataset_id, dataset_name=name, subsets=chosen, split=meta.split,
                        preprocess_func=meta.preprocess_func, columns=meta.columns, tags=meta.tags)  # fmt: skip
 

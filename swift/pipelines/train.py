@@ -104,9 +104,11 @@ class TrainingRun:
 
     def _save_validation_rows(self, args: Any, data: Any) -> None:
         """A split that was drawn is kept, so that `swift infer --load_data_args true` answers the very same rows."""
+        from swift.dataset.convert import to_row
+
         val = data.splits.val
         if val is not None and args.split_dataset_ratio:
-            write_jsonl(os.path.join(self.run_dir, 'val_dataset.jsonl'), readable(val, val.raw))
+            write_jsonl(os.path.join(self.run_dir, 'val_dataset.jsonl'), readable(val, lambda index: to_row(val[index])))
 
     # ---- the model
 
@@ -131,7 +133,6 @@ class TrainingRun:
 
     def _check_adapter(self, model: Any) -> None:
         """A resumed adapter must have the shape that this command line asks for."""
-        from swift.model.info import read_json
         from swift.trainers.state import check_same_tuner
         from swift.tuners import is_adapter
 
@@ -142,9 +143,11 @@ class TrainingRun:
             return
         if not os.path.isfile(path):
             raise CheckpointError(f'--resume_from_checkpoint {self.resume} holds a whole model;', 'resume it with --tuner_type full')
+        from swift.tuners.peft import adapter_settings
+
         config = next(iter(model.peft_config.values()))
         wanted = {name: getattr(config, name) for name in ('r', 'lora_alpha', 'use_rslora', 'use_dora', 'bias')}
-        check_same_tuner(read_json(path), wanted, self.resume)
+        check_same_tuner(adapter_settings(self.resume), wanted, self.resume)
 
     # ---- the trainer
 
