@@ -213,12 +213,15 @@ SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
     'sortish_sampler': (('false',), '--group_by_length true batches by length'),
     'test_oom_error': (('false',), 'swift plan estimates the memory'),
     'verbose': (('true', 'false'), 'SWIFT_DEBUG=1 shows more'),
-    'auto_find_batch_size': (('false',), '--max_batch_tokens bounds a batch by its tokens, and swift plan estimates the memory'),
+    'auto_find_batch_size': (
+        ('false',),
+        '--max_batch_tokens bounds a batch by its tokens, and swift plan estimates the memory',
+    ),
     'use_cache': (('false',), 'training never keeps a key-value cache'),
     'do_train': (('true',), 'sft and pt train'),
     'do_eval': (('true', 'false'), '--eval_strategy decides'),
     'do_predict': (('false',), 'swift infer answers'),
-    'neftune_backend': (('transformers',), 'NEFTune is the trainer\'s'),
+    'neftune_backend': (('transformers',), "NEFTune is the trainer's"),
     'hub_always_push': (('false',), '--push_to_hub uploads when training ends'),
 }
 """Flags of other versions whose matter is settled here: the values that ask for what happens anyway, and the reason."""
@@ -250,8 +253,8 @@ GONE: dict[str, str] = {
     'acc_steps': 'accuracy is computed at every logging step',
     'metric_warmup_step': 'use --warmup_ratio or --warmup_steps',
     'gpu_memory_fraction': 'set PYTORCH_CUDA_ALLOC_CONF',
-    'fp16_opt_level': 'mixed precision is PyTorch\'s own: --fp16 true',
-    'half_precision_backend': 'mixed precision is PyTorch\'s own',
+    'fp16_opt_level': "mixed precision is PyTorch's own: --fp16 true",
+    'half_precision_backend': "mixed precision is PyTorch's own",
     'overwrite_output_dir': 'runs get a folder of their own; existing checkpoints are not overwritten',
     'overwrite_generation_config': 'give the generation flags, such as --temperature',
     'generation_config': 'give the generation flags, such as --temperature',

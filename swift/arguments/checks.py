@@ -78,7 +78,11 @@ CONFLICTS: tuple[Conflict, ...] = (
         lambda v: bool(v['val_dataset']) and v['split_dataset_ratio'] > 0,
         '--val_dataset and --split_dataset_ratio both say what to validate on; give one of them',
     ),
-    Conflict(('target_modules', 'target_regex'), _always, '--target_modules and --target_regex both choose modules; give one of them'),
+    Conflict(
+        ('target_modules', 'target_regex'),
+        _always,
+        '--target_modules and --target_regex both choose modules; give one of them',
+    ),
     Conflict(
         ('warmup_ratio', 'warmup_steps'),
         lambda v: v['warmup_ratio'] > 0 and v['warmup_steps'] > 0,
@@ -166,7 +170,9 @@ _LORA = _flags(
 _FREEZE = _flags(
     'freeze_parameters freeze_parameters_regex freeze_parameters_ratio trainable_parameters trainable_parameters_regex'
 )
-_SAMPLING = _flags('max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs')
+_SAMPLING = _flags(
+    'max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs'
+)
 _MIXING = _flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length lazy_tokenize')
 
 
@@ -178,8 +184,14 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(_LORA, lambda v: v['tuner_type'] == 'full', 'with --tuner_type full, which trains no adapter'),
     NoEffect(_FREEZE, lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora, which freezes the whole model'),
     NoEffect(_flags('packing_length'), lambda v: not v['packing'], 'without --packing true'),
-    NoEffect(_flags('max_batch_tokens'), lambda v: v['packing'], 'with --packing: a packed row is the batch; set --packing_length'),
-    NoEffect(_flags('shuffle_buffer_size'), lambda v: not v['streaming'], 'without --streaming true', (*TRAINING, 'infer')),
+    NoEffect(
+        _flags('max_batch_tokens'),
+        lambda v: v['packing'],
+        'with --packing: a packed row is the batch; set --packing_length',
+    ),
+    NoEffect(
+        _flags('shuffle_buffer_size'), lambda v: not v['streaming'], 'without --streaming true', (*TRAINING, 'infer')
+    ),
     NoEffect(_flags('stopping_strategy'), lambda v: v['interleave_prob'] is None, 'without --interleave_prob'),
     NoEffect(_flags('interleave_prob'), lambda v: len(v['dataset']) == 1, 'with a single data set'),
     NoEffect(_flags('rope_scaling_factor'), lambda v: v['rope_scaling'] is None, 'without --rope_scaling', ()),
@@ -192,10 +204,21 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         (*TRAINING, 'infer'),
     ),
     NoEffect(_flags('top_logprobs'), lambda v: not v['logprobs'], 'without --logprobs true', (*TRAINING, 'infer')),
-    NoEffect(_flags('num_train_epochs'), lambda v: v['max_steps'] > 0, 'with --max_steps, which decides the length of the run'),
-    NoEffect(_flags('resume_only_model'), lambda v: v['resume_from_checkpoint'] is None, 'without --resume_from_checkpoint'),
+    NoEffect(
+        _flags('num_train_epochs'),
+        lambda v: v['max_steps'] > 0,
+        'with --max_steps, which decides the length of the run',
+    ),
+    NoEffect(
+        _flags('resume_only_model'), lambda v: v['resume_from_checkpoint'] is None, 'without --resume_from_checkpoint'
+    ),
     NoEffect(_flags('load_data_args'), lambda v: not v['load_args'], 'with --load_args false', ('infer',)),
-    NoEffect(_flags('hub_model_id hub_private_repo commit_message'), lambda v: not v['push_to_hub'], 'without --push_to_hub true', ()),
+    NoEffect(
+        _flags('hub_model_id hub_private_repo commit_message'),
+        lambda v: not v['push_to_hub'],
+        'without --push_to_hub true',
+        (),
+    ),
     NoEffect(_flags('wandb_project'), lambda v: 'wandb' not in v['report_to'], 'without --report_to wandb'),
     NoEffect(_flags('mlflow_tracking_uri'), lambda v: 'mlflow' not in v['report_to'], 'without --report_to mlflow'),
     NoEffect(_flags('logging_dir'), lambda v: 'tensorboard' not in v['report_to'], 'without --report_to tensorboard'),
@@ -205,16 +228,22 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         'without --report_to swanlab',
     ),
     NoEffect(
-        _flags('gradient_checkpointing_kwargs'), lambda v: not v['gradient_checkpointing'], 'without --gradient_checkpointing true'
+        _flags('gradient_checkpointing_kwargs'),
+        lambda v: not v['gradient_checkpointing'],
+        'without --gradient_checkpointing true',
     ),
     NoEffect(_flags('loss_kwargs'), lambda v: v['loss_type'] is None, 'without --loss_type'),
-    NoEffect(_flags('optim optim_args'), lambda v: v['optimizer'] is not None, 'with --optimizer, which makes the optimizer'),
+    NoEffect(
+        _flags('optim optim_args'), lambda v: v['optimizer'] is not None, 'with --optimizer, which makes the optimizer'
+    ),
     NoEffect(
         _flags('warmup_ratio warmup_steps'),
         lambda v: v['lr_scheduler_type'] == 'constant',
         'with --lr_scheduler_type constant; constant_with_warmup has a warm-up',
     ),
-    NoEffect(_flags('save_steps'), lambda v: v['save_strategy'] not in ('steps', 'best'), 'unless --save_strategy is steps'),
+    NoEffect(
+        _flags('save_steps'), lambda v: v['save_strategy'] not in ('steps', 'best'), 'unless --save_strategy is steps'
+    ),
     NoEffect(
         _flags('save_total_limit save_only_model max_shard_size create_checkpoint_symlink'),
         lambda v: v['save_strategy'] == 'no',
@@ -223,7 +252,9 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(_flags('eval_steps'), lambda v: v['eval_strategy'] in ('no', 'epoch'), 'unless --eval_strategy is steps'),
     NoEffect(_flags('logging_steps'), lambda v: v['logging_strategy'] != 'steps', 'unless --logging_strategy is steps'),
     NoEffect(
-        _flags('eval_strategy eval_steps per_device_eval_batch_size metric_for_best_model greater_is_better eval_metric val_dataset_shuffle'),
+        _flags(
+            'eval_strategy eval_steps per_device_eval_batch_size metric_for_best_model greater_is_better eval_metric val_dataset_shuffle'
+        ),
         lambda v: not _validates(v),
         'without validation data (--val_dataset or --split_dataset_ratio)',
         warn=True,
@@ -233,18 +264,25 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         lambda v: not _validates(v),
         'without validation data (--val_dataset or --split_dataset_ratio)',
     ),
-    NoEffect(_flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
-             lambda v: not v['use_chat_template'], 'with --use_chat_template false: rows are plain text'),
+    NoEffect(
+        _flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
+        lambda v: not v['use_chat_template'],
+        'with --use_chat_template false: rows are plain text',
+    ),
     NoEffect(_flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer',)),
     NoEffect(_MIXING, _always, 'in swift infer, which answers the rows one by one in their order', ('infer',)),
     NoEffect(_flags('loss_scale padding_free'), _always, 'in swift infer, which trains nothing', ('infer',)),
-    NoEffect(_flags('metric val_dataset_sample write_batch_size strict columns dataset_num_proc'),
-             lambda v: not (v['val_dataset'] or v['dataset'] or v['load_data_args']),
-             'without --val_dataset (or --load_data_args true)', ('infer',)),
-
     NoEffect(
-        _flags('system max_length truncation_strategy use_chat_template loss_scale padding_free agent_template '
-               'enable_thinking preserve_thinking add_non_thinking_prefix response_prefix load_data_args'),
+        _flags('metric val_dataset_sample write_batch_size strict columns dataset_num_proc'),
+        lambda v: not (v['val_dataset'] or v['dataset'] or v['load_data_args']),
+        'without --val_dataset (or --load_data_args true)',
+        ('infer',),
+    ),
+    NoEffect(
+        _flags(
+            'system max_length truncation_strategy use_chat_template loss_scale padding_free agent_template '
+            'enable_thinking preserve_thinking add_non_thinking_prefix response_prefix load_data_args'
+        ),
         _always,
         'in export: no row is encoded',
         ('export', 'merge-lora'),
@@ -266,7 +304,10 @@ def range_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, 
 def word_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(flag, mistake) for every given word that its flag doesn't know."""
     found = []
-    listed = {**WORDS, **{name: (tuple(words), '') for name, words in read_facts('training_arguments.json')['choices'].items()}}
+    listed = {
+        **WORDS,
+        **{name: (tuple(words), '') for name, words in read_facts('training_arguments.json')['choices'].items()},
+    }
     passed = values.get('training_args') or {}
     for name, (words, pattern) in listed.items():
         value = values[name] if name in given and name in values else passed.get(name)
@@ -281,7 +322,11 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
     """Every pair of given flags that exclude each other, and a few larger contradictions."""
     found = []
     for rule in CONFLICTS:
-        if all(name in given for name in rule.given) and all(name in values for name in rule.given) and rule.test(values):
+        if (
+            all(name in given for name in rule.given)
+            and all(name in values for name in rule.given)
+            and rule.test(values)
+        ):
             found.append(rule.message)
     if command in TRAINING:
         found += _training_conflicts(values)
@@ -297,12 +342,16 @@ def _training_conflicts(v: Values) -> list[str]:
     if v['truncation_strategy'] == 'split' and v['use_chat_template']:
         found.append('--truncation_strategy split works for plain text only (swift pt, or --use_chat_template false)')
     if v['truncation_strategy'] == 'split' and v['lazy_tokenize']:
-        found.append('--truncation_strategy split makes several samples of a row, which --lazy_tokenize true cannot count; drop one of them')
+        found.append(
+            '--truncation_strategy split makes several samples of a row, which --lazy_tokenize true cannot count; drop one of them'
+        )
     if v['interleave_prob'] is not None and v['dataset'] and len(v['interleave_prob']) not in (1, len(v['dataset'])):
         found.append(f'--interleave_prob has {len(v["interleave_prob"])} values for {len(v["dataset"])} data sets')
     for kind, dtype in (('bf16', 'bfloat16'), ('fp16', 'float16')):
         if v['training_args'].get(f'{kind}_full_eval') and not v[kind] and v['torch_dtype'] != dtype:
-            found.append(f'--{kind}_full_eval: evaluation runs in the precision of training; give --torch_dtype {dtype} or --{kind} true')
+            found.append(
+                f'--{kind}_full_eval: evaluation runs in the precision of training; give --torch_dtype {dtype} or --{kind} true'
+            )
     if v['early_stop_interval'] and v['eval_strategy'] == 'no':
         found.append('--early_stop_interval needs evaluations; drop --eval_strategy no')
     if v['full_determinism'] and v['torch_compile']:

@@ -54,11 +54,19 @@ def _yaml_loader(yaml: Any) -> type:
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in resolvers if tag not in ('tag:yaml.org,2002:float', 'tag:yaml.org,2002:bool')]
+            first: [
+                (tag, pattern)
+                for tag, pattern in resolvers
+                if tag not in ('tag:yaml.org,2002:float', 'tag:yaml.org,2002:bool')
+            ]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
-    number = re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$')
+    number = re.compile(
+        r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$'
+    )
     Loader.add_implicit_resolver('tag:yaml.org,2002:float', number, list('-+0123456789.'))
-    Loader.add_implicit_resolver('tag:yaml.org,2002:bool', re.compile(r'^(true|True|TRUE|false|False|FALSE)$'), list('tTfF'))
+    Loader.add_implicit_resolver(
+        'tag:yaml.org,2002:bool', re.compile(r'^(true|True|TRUE|false|False|FALSE)$'), list('tTfF')
+    )
     return Loader

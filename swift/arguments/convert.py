@@ -52,7 +52,9 @@ def _from_words(flag: Flag, words: list[str]) -> Any:
         raise ValueError(f'takes one value, got {len(words)}: {" ".join(words)}{quote}')
     word = words[0].lower()
     if word in NULL and word not in flag.choices:
-        if flag.nullable and (word or flag.kind != 'str'):  # an empty text is a text: --system '' wants no system prompt
+        if flag.nullable and (
+            word or flag.kind != 'str'
+        ):  # an empty text is a text: --system '' wants no system prompt
             return None
         if flag.kind == 'dict':
             return {}
@@ -135,7 +137,9 @@ def _dict(raw: Any) -> dict:
     except json.JSONDecodeError as error:
         value = _python_literal(text)
         if value is None:
-            raise ValueError(f'takes JSON such as \'{{"key": 1}}\', got {text!r} ({error.msg} at character {error.pos})') from None
+            raise ValueError(
+                f'takes JSON such as \'{{"key": 1}}\', got {text!r} ({error.msg} at character {error.pos})'
+            ) from None
     if not isinstance(value, dict):
         raise ValueError(f'takes a JSON object, got {text!r}')
     return value

@@ -78,7 +78,10 @@ def seeds(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dic
 def lengths(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """The model's own length, and rows of that length when packing."""
     longest = values['max_length'] or values['max_model_len'] or facts.model_max_length
-    return {'max_length': longest, 'packing_length': values['packing_length'] or (longest if values['packing'] else None)}
+    return {
+        'max_length': longest,
+        'packing_length': values['packing_length'] or (longest if values['packing'] else None),
+    }
 
 
 def learning_rate(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

@@ -84,7 +84,12 @@ def page(language: str) -> str:
     for group, english_title, chinese_title in SECTIONS:
         lines += ['', f'## {english_title if language == "en" else chinese_title}', '']
         owner, flags, commands = _section(group)
-        lines += [words['commands'] + ', '.join(f'`{name}`' for name in commands), '', words['columns'], '| --- | --- | --- | --- |']
+        lines += [
+            words['commands'] + ', '.join(f'`{name}`' for name in commands),
+            '',
+            words['columns'],
+            '| --- | --- | --- | --- |',
+        ]
         english = help_of(owner)
         for flag in flags:
             text = english[flag.name] if language == 'en' else chinese.get(f'{group}.{flag.name}') or chinese[flag.name]
@@ -93,7 +98,10 @@ def page(language: str) -> str:
     lines += ['', words['old'], '', words['old_text'], '', words['old_columns'], '| --- | --- | --- |']
     lines += [f'| `--{old}` | {alias.since} | `--{alias.new}` |' for old, alias in sorted(ALIASES.items())]
     lines += ['', words['environment'], '', words['environment_columns'], '| --- | --- |']
-    lines += [f'| `{variable}` | `--{ALIASES[flag].new if flag in ALIASES else flag}` |' for variable, flag in ENVIRONMENT.items()]
+    lines += [
+        f'| `{variable}` | `--{ALIASES[flag].new if flag in ALIASES else flag}` |'
+        for variable, flag in ENVIRONMENT.items()
+    ]
     if language == 'en':
         lines += ['', words['later'], '', words['later_text'], '', *_later()]
     return '\n'.join(lines) + '\n'
@@ -135,7 +143,13 @@ def _type(flag: Flag) -> str:
 def _default(value: Any) -> str:
     if value is None or value == [] or value == {}:
         return 'none'
-    text = json.dumps(value) if isinstance(value, (dict, bool)) else ' '.join(value) if isinstance(value, list) else str(value)
+    text = (
+        json.dumps(value)
+        if isinstance(value, (dict, bool))
+        else ' '.join(value)
+        if isinstance(value, list)
+        else str(value)
+    )
     return f'`{text}`'
 
 

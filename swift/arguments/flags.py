@@ -102,6 +102,8 @@ def _class_texts(module: str) -> dict[str, dict[str, str]]:
             found[node.name] = {
                 field.target.id: text.value.value
                 for field, text in zip(node.body, node.body[1:], strict=False)
-                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+                if isinstance(field, ast.AnnAssign)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
             }
     return found

@@ -20,23 +20,49 @@ from swift.core.errors import SwiftError, did_you_mean
 Settings = dict[str, tuple[Any, str]]
 """Flag → value and where it came from."""
 
-_OF_THE_MODEL = {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'}
-_OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
-_OF_THE_MACHINE = {'device_map', 'max_memory', 'offload_folder', 'adapters', 'max_length', 'truncation_strategy', 'padding_free', 'loss_scale'}
-_OF_THE_START = {'resume_from_checkpoint', 'resume_only_model', 'dry_run', 'ignore_args_error', 'load_args', 'load_data_args', 'hub_token'}
-_EITHER_OR = (
-    {'val_dataset', 'split_dataset_ratio'},
-    {'target_modules', 'target_regex'},
-    {'max_steps', 'num_train_epochs'},
-    {'warmup_ratio', 'warmup_steps'},
-    {'max_batch_tokens', 'per_device_train_batch_size'},
-    {'template', 'agent_template'},
-    {'rope_scaling', 'rope_scaling_factor'},
+_OF_THE_MODEL = (
+    {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'}
 )
-"""Giving one of these anew drops what was saved for the other."""
+_OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
+_OF_THE_MACHINE = {
+    'device_map',
+    'max_memory',
+    'offload_folder',
+    'adapters',
+    'max_length',
+    'truncation_strategy',
+    'padding_free',
+    'loss_scale',
+}
+_OF_THE_START = {
+    'resume_from_checkpoint',
+    'resume_only_model',
+    'dry_run',
+    'ignore_args_error',
+    'load_args',
+    'load_data_args',
+    'hub_token',
+}
+_DROPS = {
+    'val_dataset': {'split_dataset_ratio'},
+    'split_dataset_ratio': {'val_dataset'},
+    'target_modules': {'target_regex'},
+    'target_regex': {'target_modules'},
+    'max_steps': {'num_train_epochs'},
+    'num_train_epochs': {'max_steps'},
+    'warmup_ratio': {'warmup_steps'},
+    'warmup_steps': {'warmup_ratio'},
+    'max_batch_tokens': {'per_device_train_batch_size'},
+    'per_device_train_batch_size': {'max_batch_tokens'},
+    'template': {'agent_template'},
+    'rope_scaling': {'rope_scaling_factor'},
+}
+"""Flag → saved flags that giving it anew leaves behind, since they decide the same thing or belong to its old value."""
 
 
-def inherit(command: str, explicit: Settings, values: dict[str, Any], mistakes: list[str]) -> tuple[Settings, list[str]]:
+def inherit(
+    command: str, explicit: Settings, values: dict[str, Any], mistakes: list[str]
+) -> tuple[Settings, list[str]]:
     """All settings: those given, and for what is left out those of the checkpoint that is named. Also notes for the user."""
     settings, notes = dict(explicit), []
     _model_alias(settings, values, mistakes, notes)
@@ -66,7 +92,7 @@ def _base_model(settings: Settings) -> None:
 
 
 def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Settings) -> None:
-    given = set(settings)
+    dropped = set().union(*(_DROPS.get(name, set()) for name in settings))
     if 'training_args' in settings and 'training_args' in saved.values:
         passed, source = settings['training_args']
         settings['training_args'] = ({**saved.values['training_args'], **passed}, source)
@@ -75,7 +101,7 @@ def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Setti
             continue
         if name not in saved.sources and saved.values[name] is None:
             continue
-        if any(name in pair and pair & given for pair in _EITHER_OR):
+        if name in dropped:
             continue
         settings[name] = (saved.values[name], f'args.json of {os.path.dirname(saved.path)}')
 
@@ -93,7 +119,10 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
     if values['adapters']:
         path, wanted = values['adapters'][0], _OF_THE_MODEL - _OF_THE_MACHINE
     else:
-        path, wanted = values['model'] or '', _OF_THE_MODEL - _OF_THE_MACHINE - {'model', 'model_type', 'model_revision'}
+        path, wanted = (
+            values['model'] or '',
+            _OF_THE_MODEL - _OF_THE_MACHINE - {'model', 'model_type', 'model_revision'},
+        )
     if command == 'verify':
         wanted = wanted | _OF_THE_DATA | {'max_length', 'truncation_strategy', 'loss_scale'}
     elif values['load_data_args']:
@@ -111,7 +140,11 @@ def _places(command: str, settings: Settings, mistakes: list[str], notes: list[s
     if command in ('infer', 'export', 'merge-lora', 'verify') and 'model' in settings and 'adapters' not in settings:
         path, source = settings['model']
         found = find_checkpoint(path) if path else None
-        if found and os.path.isfile(os.path.join(found, 'adapter_config.json')) and not os.path.isfile(os.path.join(found, 'config.json')):
+        if (
+            found
+            and os.path.isfile(os.path.join(found, 'adapter_config.json'))
+            and not os.path.isfile(os.path.join(found, 'config.json'))
+        ):
             notes.append(f'--model {path} holds an adapter; it is used as --adapters {found}')
             del settings['model']
             settings['adapters'] = ([found], source)
@@ -127,7 +160,9 @@ def _resumed(settings: Settings, mistakes: list[str]) -> None:
         root, _ = settings.setdefault('output_dir', ('output', source))
         settings['resume_from_checkpoint'] = ('true', source)
         if not find_checkpoint(root):
-            mistakes.append(f'--resume_from_checkpoint true: no checkpoint in {root}; name one, or start anew without the flag')
+            mistakes.append(
+                f'--resume_from_checkpoint true: no checkpoint in {root}; name one, or start anew without the flag'
+            )
     elif not find_checkpoint(path):
         problem = 'no checkpoint-N in it' if os.path.isdir(path) else 'no such directory'
         mistakes.append(f'--resume_from_checkpoint {path}: {problem}')
@@ -166,12 +201,18 @@ def model_aliases() -> dict[str, Any]:
 def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[str]:
     """What is missing. Flags that were given wrongly (`failed`) are not asked for again."""
     missing = [
-        f'--external_plugins: no such file: {path}' for path in values['external_plugins'] if not os.path.exists(os.path.expanduser(path))
+        f'--external_plugins: no such file: {path}'
+        for path in values['external_plugins']
+        if not os.path.exists(os.path.expanduser(path))
     ]
     resumed = _resume_root(values) if command in TRAINING else None
     if resumed and not find_checkpoint(resumed):
         return missing  # said already; what else is missing could have been there
-    if not values['model'] and not values['adapters'] and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}:
+    if (
+        not values['model']
+        and not values['adapters']
+        and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}
+    ):
         missing.append(_missing_model(command, values))
     if command in ('pt', 'sft', 'plan', 'preview') and not values['dataset'] and 'dataset' not in failed:
         missing.append('--dataset is required: files, folders, or ids of a hub')
@@ -180,7 +221,9 @@ def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[s
             missing.append('--adapters is required: the checkpoint directory whose adapter is merged')
     if command == 'infer' and values['dataset'] and not values['val_dataset'] and not values['split_dataset_ratio']:
         if not values['load_data_args']:
-            missing.append('--dataset is training data; give the rows to answer as --val_dataset (or split some off: --split_dataset_ratio)')
+            missing.append(
+                '--dataset is training data; give the rows to answer as --val_dataset (or split some off: --split_dataset_ratio)'
+            )
     return missing
 
 

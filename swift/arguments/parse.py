@@ -92,7 +92,9 @@ def parse_args(command: str, argv: Any = None, *, quiet: bool = False) -> Any:
     return settle(cls, command, settings, Facts())
 
 
-def _check(command: str, cls: type, settings: dict[str, tuple[Any, str]], explicit: Mapping[str, Any], report: Report) -> None:
+def _check(
+    command: str, cls: type, settings: dict[str, tuple[Any, str]], explicit: Mapping[str, Any], report: Report
+) -> None:
     values = {name: flag.default for name, flag in flags_of(cls).items()} | {n: v for n, (v, _) in settings.items()}
     wrong = range_mistakes(values, settings) + word_mistakes(values, settings)
     report.mistakes += [f'{_shown(name)} {mistake}' for name, mistake in wrong]
@@ -128,10 +130,15 @@ def _entries(command: str, cls: type, argv: Any, report: Report) -> list[Entry]:
     if isinstance(argv, Mapping):
         entries = _from_mapping(argv, 'python', COMMAND_LEVEL)
     elif argv is None or (isinstance(argv, Sequence) and not isinstance(argv, str)):
-        words = [os.fspath(word) if isinstance(word, os.PathLike) else str(word) for word in (sys.argv[1:] if argv is None else argv)]
+        words = [
+            os.fspath(word) if isinstance(word, os.PathLike) else str(word)
+            for word in (sys.argv[1:] if argv is None else argv)
+        ]
         entries = _from_words(command, words, report)
     else:
-        raise TypeError(f'arguments come as a list of words, a mapping or an Arguments object, not {type(argv).__name__}')
+        raise TypeError(
+            f'arguments come as a list of words, a mapping or an Arguments object, not {type(argv).__name__}'
+        )
     configs = [entry for entry in entries if entry.name == 'config']
     entries = [entry for entry in entries if entry.name != 'config']
     for entry in configs:
@@ -162,19 +169,25 @@ def _from_words(command: str, words: list[str], report: Report) -> list[Entry]:
     for word in words:
         if _is_flag(word):
             name, equals, value = word[2:].partition('=')
-            entries.append(Entry(_plain(name), Words([value] if equals else []), 'command line', COMMAND_LEVEL, _plain(name)))
+            entries.append(
+                Entry(_plain(name), Words([value] if equals else []), 'command line', COMMAND_LEVEL, _plain(name))
+            )
             closed = bool(equals)
         elif not entries:
             loose.append(word)
         elif closed:
-            report.mistakes.append(f'{word!r} follows --{entries[-1].spelling}=…, which has its value; give several values as --flag a b')
+            report.mistakes.append(
+                f'{word!r} follows --{entries[-1].spelling}=…, which has its value; give several values as --flag a b'
+            )
         else:
             entries[-1].raw.append(word)
     for position, word in enumerate(loose):
         if position == 0 and word.endswith(SUFFIXES):
             entries.insert(0, Entry('config', Words([word]), 'command line', COMMAND_LEVEL, 'config'))
         else:
-            report.mistakes.append(f'{word!r} is not a flag; write --flag {word}, or a .yaml or .json file first (see swift {command} --help)')
+            report.mistakes.append(
+                f'{word!r} is not a flag; write --flag {word}, or a .yaml or .json file first (see swift {command} --help)'
+            )
     return entries
 
 
@@ -262,7 +275,9 @@ def _from_alias(command: str, entry: Entry, report: Report) -> list[tuple[str, G
     if raw is Nothing:
         return []
     found = []
-    for name, value in (raw if isinstance(raw, dict) and alias.convert and alias.new != 'max_memory' else {alias.new: raw}).items():
+    for name, value in (
+        raw if isinstance(raw, dict) and alias.convert and alias.new != 'max_memory' else {alias.new: raw}
+    ).items():
         moved = Entry(name, value, entry.source, entry.level, entry.spelling)
         found += _typed(command, moved, report, alias.join)
     return found
@@ -305,7 +320,9 @@ def passthrough(name: str) -> Flag | None:
 def _unknown(command: str, entry: Entry) -> str:
     own = flags_of(CLASSES[command])
     target = ALIASES[entry.name].new if entry.name in ALIASES else entry.name
-    others = [other for other in ('pt', 'sft', 'infer', 'export', 'preview', 'verify') if target in flags_of(CLASSES[other])]
+    others = [
+        other for other in ('pt', 'sft', 'infer', 'export', 'preview', 'verify') if target in flags_of(CLASSES[other])
+    ]
     if others:
         return f'--{entry.spelling} is no flag of swift {command}; it belongs to swift {", ".join(others)}'
     words = [f'--{entry.spelling}', *(entry.raw if isinstance(entry.raw, Words) else [str(entry.raw)])]
@@ -313,4 +330,6 @@ def _unknown(command: str, entry: Entry) -> str:
     if 'training_args' in own:
         names += later.read_facts('training_arguments.json')['fields']
     near = did_you_mean(f'--{entry.spelling}', [f'--{name}' for name in names], cutoff=0.7)
-    return f'--{entry.spelling}: unknown flag (remaining_argv: {words})' + (f'; {near}' if near else f'; see swift {command} --help')
+    return f'--{entry.spelling}: unknown flag (remaining_argv: {words})' + (
+        f'; {near}' if near else f'; see swift {command} --help'
+    )

@@ -90,7 +90,9 @@ def _places(path: str) -> list[str]:
     path = os.path.abspath(path)
     checkpoint = find_checkpoint(path)
     places = [path] + ([checkpoint, os.path.dirname(checkpoint)] if checkpoint else [])
-    return places + ([os.path.dirname(path)] if _CHECKPOINT.match(os.path.basename(path).removesuffix('-merged')) else [])
+    return places + (
+        [os.path.dirname(path)] if _CHECKPOINT.match(os.path.basename(path).removesuffix('-merged')) else []
+    )
 
 
 def _read(file: str) -> SavedArgs:
@@ -100,7 +102,9 @@ def _read(file: str) -> SavedArgs:
         if not isinstance(content, dict):
             raise ValueError('no JSON object')
     except (OSError, ValueError) as error:
-        raise CheckpointError(f'{file} cannot be read ({error});', 'give --load_args false and the settings as flags') from None
+        raise CheckpointError(
+            f'{file} cannot be read ({error});', 'give --load_args false and the settings as flags'
+        ) from None
     command = content.get('command') if content.get('command') in CLASSES else None
     if command:
         values, sources = _own_values(command, content), dict(content.get('sources', {}))

@@ -109,5 +109,7 @@ def _notes(command: str, width: int) -> list[str]:
     if command in TRAINING:
         notes += ['Any field of transformers.TrainingArguments is a flag too. Flags of ms-swift 2 to 4 are understood.']
     if command in LAUNCHED:
-        notes += ['NPROC_PER_NODE=2 starts two processes; NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT join machines.']
+        notes += [
+            'NPROC_PER_NODE=2 starts two processes; NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT join machines.'
+        ]
     return ['', *(line for note in notes for line in textwrap.wrap(note, width))]

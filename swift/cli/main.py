@@ -1,8 +1,8 @@
 """`swift COMMAND …`: find the command, settle its arguments, start processes if asked, run its pipeline, report failures.
 
-    swift sft --model tiny --dataset data.jsonl
-    python -m swift sft …            the same
-    torchrun … swift/cli/sft.py …    the same in several processes
+swift sft --model tiny --dataset data.jsonl
+python -m swift sft …            the same
+torchrun … swift/cli/sft.py …    the same in several processes
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'infer': ('swift.pipelines.infer:infer_main', 'Ask a model, in the terminal or for a whole file.'),
     'merge-lora': ('swift.pipelines.export:merge_lora_main', 'Merge an adapter into its model.'),
     'export': ('swift.pipelines.export:export_main', 'Write a trained model in the form another program wants.'),
-    'plan': ('swift.pipelines.plan:plan_main', 'Show what a training command would do: rows, steps, parameters, memory.'),
+    'plan': (
+        'swift.pipelines.plan:plan_main',
+        'Show what a training command would do: rows, steps, parameters, memory.',
+    ),
     'preview': ('swift.pipelines.preview:preview_main', 'Show samples with the tokens that are trained marked.'),
     'verify': ('swift.pipelines.verify:verify_main', 'Check a checkpoint: complete, merged = adapter, packed = alone.'),
     'doctor': ('swift.pipelines.doctor:doctor_main', 'Show devices, versions, and what is missing for what.'),

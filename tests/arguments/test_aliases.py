@@ -100,7 +100,10 @@ def test_one_hint_line_for_each_old_spelling(monkeypatch):
 
 def test_two_spellings_must_agree():
     assert parse_args('sft', [*BASE, '--train_type', 'lora', '--tuner_type', 'lora'], quiet=True).tuner_type == 'lora'
-    assert parse_args('sft', [*BASE, '--use_flash_attn', 'true', '--attn_impl', 'flash_attn2'], quiet=True).attn_impl == 'flash_attention_2'
+    assert (
+        parse_args('sft', [*BASE, '--use_flash_attn', 'true', '--attn_impl', 'flash_attn2'], quiet=True).attn_impl
+        == 'flash_attention_2'
+    )
     found = mistakes('sft', [*BASE, '--train_type', 'lora', '--tuner_type', 'full'])
     assert len(found) == 1 and '--train_type lora' in found[0] and '--tuner_type full' in found[0]
 
@@ -135,7 +138,10 @@ def test_checkpoint_alias_by_hub_and_beside_a_model():
 
 
 def test_an_unknown_checkpoint_alias_suggests():
-    assert "names no known checkpoint, did you mean 'qwen-14b-chat'?" in mistakes('sft', ['--model_type', 'qwen-13b-chat'])[0]
+    assert (
+        "names no known checkpoint, did you mean 'qwen-14b-chat'?"
+        in mistakes('sft', ['--model_type', 'qwen-13b-chat'])[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,12 +210,20 @@ def test_the_tables_name_real_flags():
 
 
 def test_every_flag_of_the_peer_is_answered():
-    """No argument of ms-swift 4.6 for these commands is unknown: it works, is renamed, settled, gone, or later."""
+    """No argument of ms-swift, documented anywhere, is unknown: it works, is renamed, settled, gone, or later."""
     peer = json.loads(later_data('peer_flags.json'))
     for command, names in peer.items():
         own = flags_of(CLASSES[command])
         for name in names:
-            answered = name in own or name in ALIASES or name in SETTLED or name in GONE or name in IDLE or later.flag_reason(name) or passthrough(name)
+            answered = (
+                name in own
+                or name in ALIASES
+                or name in SETTLED
+                or name in GONE
+                or name in IDLE
+                or later.flag_reason(name)
+                or passthrough(name)
+            )
             elsewhere = any(name in flags_of(cls) for cls in CLASSES.values())
             assert answered or elsewhere, f'{command}: --{name}'
 

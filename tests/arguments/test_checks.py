@@ -94,7 +94,11 @@ def test_conflicts(words, part):
 @pytest.mark.parametrize(
     'command, words, part',
     [
-        ('infer', ['--model', 'm', '--temperature', '0', '--top_p', '0.9'], '--top_p has no effect with --temperature 0'),
+        (
+            'infer',
+            ['--model', 'm', '--temperature', '0', '--top_p', '0.9'],
+            '--top_p has no effect with --temperature 0',
+        ),
         ('infer', ['--model', 'm', '--metric', 'acc'], '--metric has no effect without --val_dataset'),
         ('infer', ['--model', 'm', '--packing'], '--packing has no effect in swift infer'),
         ('infer', ['--model', 'm', '--loss_scale', 'all'], '--loss_scale has no effect in swift infer'),

@@ -79,7 +79,13 @@ def test_given_precision_stays_and_the_rest_is_left_to_the_weights():
 
 def test_evaluation_by_generation():
     args = parse('--predict_with_generate', '--val_dataset', 'v')
-    found = (args.max_new_tokens, args.temperature, args.eval_metric, args.metric_for_best_model, args.greater_is_better)
+    found = (
+        args.max_new_tokens,
+        args.temperature,
+        args.eval_metric,
+        args.metric_for_best_model,
+        args.greater_is_better,
+    )
     assert found == (64, 0.0, 'rouge', 'rouge-l', True)
     args = parse('--val_dataset', 'v')
     assert (args.metric_for_best_model, args.greater_is_better) == ('loss', False)

@@ -75,11 +75,16 @@ def test_resume_true_takes_the_last_run_of_output_dir(run):
     with pytest.raises(ArgumentsError) as caught:
         parse('sft', '--resume_from_checkpoint', 'true', '--output_dir', str(run / 'nothing'))
     assert len(caught.value.mistakes) == 1 and 'no checkpoint in' in caught.value.mistakes[0]
-    assert parse('sft', '--resume_from_checkpoint', 'false', '--model', 'm', '--dataset', 'd').resume_from_checkpoint is None
+    assert (
+        parse('sft', '--resume_from_checkpoint', 'false', '--model', 'm', '--dataset', 'd').resume_from_checkpoint
+        is None
+    )
 
 
 def test_giving_one_of_two_ways_drops_the_saved_other(run):
-    args = parse('sft', '--resume_from_checkpoint', str(run), '--max_steps', '7', '--val_dataset', 'v', '--lora_rank', '4')
+    args = parse(
+        'sft', '--resume_from_checkpoint', str(run), '--max_steps', '7', '--val_dataset', 'v', '--lora_rank', '4'
+    )
     assert (args.max_steps, args.num_train_epochs, args.split_dataset_ratio, args.val_dataset) == (7, 3.0, 0.0, ['v'])
     args = parse('sft', '--resume_from_checkpoint', str(run), '--use_cpu', 'true')
     assert args.training_args == {'torch_empty_cache_steps': 2, 'use_cpu': True}
@@ -94,7 +99,13 @@ def test_resume_from_nothing_is_one_mistake(tmp_path):
 def test_infer_takes_model_and_template_from_the_adapter(run):
     args = parse('infer', '--adapters', str(run), '--temperature', '0')
     assert args.adapters == [str(run / 'v1-20250102-000000' / 'checkpoint-10')]
-    assert (args.model, args.system, args.torch_dtype, args.max_length, args.dataset) == ('base', 'hi', 'float32', None, [])
+    assert (args.model, args.system, args.torch_dtype, args.max_length, args.dataset) == (
+        'base',
+        'hi',
+        'float32',
+        None,
+        [],
+    )
     assert parse('infer', '--adapters', str(run), '--system', 'new').system == 'new'
     assert parse('infer', '--adapters', str(run), '--model', 'mine').model == 'mine'
     plain = parse('infer', '--adapters', str(run), '--load_args', 'false')
@@ -120,7 +131,13 @@ def test_a_full_checkpoint_is_the_model(tmp_path):
 
 def test_verify_takes_the_data_too(run):
     args = parse('verify', '--adapters', str(run))
-    assert (args.model, args.dataset, args.max_length, args.system, args.learning_rate) == ('base', ['d#10', 'e'], 64, 'hi', 1e-4)
+    assert (args.model, args.dataset, args.max_length, args.system, args.learning_rate) == (
+        'base',
+        ['d#10', 'e'],
+        64,
+        'hi',
+        1e-4,
+    )
 
 
 def test_a_merged_model_keeps_the_settings_of_its_run(run):
@@ -148,10 +165,21 @@ def test_an_adapter_of_another_program(tmp_path):
 
 def test_an_args_json_of_older_versions(tmp_path):
     (tmp_path / 'adapter_config.json').write_text('{}')
-    old = {'model_id_or_path': 'org/base', 'template_type': 'qwen', 'dtype': 'bf16', 'rlhf_type': 'dpo', 'model_kwargs': {}, 'system': None}
+    old = {
+        'model_id_or_path': 'org/base',
+        'template_type': 'qwen',
+        'dtype': 'bf16',
+        'rlhf_type': 'dpo',
+        'model_kwargs': {},
+        'system': None,
+    }
     (tmp_path / 'args.json').write_text(json.dumps(old))
     saved = load_saved_args(str(tmp_path))
-    assert saved.command is None and saved.values == {'model': 'org/base', 'template': 'qwen', 'torch_dtype': 'bfloat16'}
+    assert saved.command is None and saved.values == {
+        'model': 'org/base',
+        'template': 'qwen',
+        'torch_dtype': 'bfloat16',
+    }
     args = parse('infer', '--adapters', str(tmp_path))
     assert (args.model, args.template, args.torch_dtype) == ('org/base', 'qwen', 'bfloat16')
 

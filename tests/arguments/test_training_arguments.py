@@ -33,7 +33,10 @@ def test_the_table_is_the_installed_one():
         (['--accelerator_config', '{"split_batches": true}'], {'accelerator_config': {'split_batches': True}}),
         (['--hub_revision', 'main'], {'hub_revision': 'main'}),
         (['--bf16_full_eval', '--dtype', 'bf16'], {'bf16_full_eval': True}),
-        (['--training_args', '{"torch_empty_cache_steps": 4}', '--use_cpu'], {'torch_empty_cache_steps': 4, 'use_cpu': True}),
+        (
+            ['--training_args', '{"torch_empty_cache_steps": 4}', '--use_cpu'],
+            {'torch_empty_cache_steps': 4, 'use_cpu': True},
+        ),
     ],
 )
 def test_fields_pass_through_with_their_type(words, expected):

@@ -39,10 +39,18 @@ def mistakes(*words, command='sft', base=BASE):
         (['--target_modules', 'q_proj,v_proj', 'o_proj'], 'target_modules', ['q_proj', 'v_proj', 'o_proj']),
         (['--target_modules', '["q_proj", "k,v"]'], 'target_modules', ['q_proj', 'k,v']),
         (['--target_modules', 'llm.*.{q,v}_proj,o_proj'], 'target_modules', ['llm.*.{q,v}_proj', 'o_proj']),
-        (['--lr_scheduler_kwargs', '{"min_lr": 1e-6, "a": [1, 2]}'], 'lr_scheduler_kwargs', {'min_lr': 1e-6, 'a': [1, 2]}),
+        (
+            ['--lr_scheduler_kwargs', '{"min_lr": 1e-6, "a": [1, 2]}'],
+            'lr_scheduler_kwargs',
+            {'min_lr': 1e-6, 'a': [1, 2]},
+        ),
         (['--lr_scheduler_kwargs', "{'power': 2.0}"], 'lr_scheduler_kwargs', {'power': 2.0}),
         (['--rope_scaling', 'yarn'], 'rope_scaling', 'yarn'),
-        (['--rope_scaling', '{"rope_type": "yarn", "factor": 4.0}'], 'rope_scaling', {'rope_type': 'yarn', 'factor': 4.0}),
+        (
+            ['--rope_scaling', '{"rope_type": "yarn", "factor": 4.0}'],
+            'rope_scaling',
+            {'rope_type': 'yarn', 'factor': 4.0},
+        ),
         (['--device_map', 'auto'], 'device_map', 'auto'),
         (['--new_special_tokens', '<a,b>', '<c>'], 'new_special_tokens', ['<a,b>', '<c>']),
         (['--tuner_type', 'FULL'], 'tuner_type', 'full'),
@@ -76,7 +84,10 @@ def test_split_commas_respects_brackets_and_quotes():
         (['--lora_rank', '8.5'], "--lora_rank takes a whole number, got '8.5'"),
         (['--learning_rate', 'fast'], "--learning_rate takes a number, got 'fast'"),
         (['--packing', 'maybe'], "--packing takes true or false, got 'maybe'"),
-        (['--system', 'You', 'are', 'nice'], '--system takes one value, got 3: You are nice; put quotes around a text with spaces'),
+        (
+            ['--system', 'You', 'are', 'nice'],
+            '--system takes one value, got 3: You are nice; put quotes around a text with spaces',
+        ),
         (['--max_length'], '--max_length needs a value'),
         (['--truncation_strategy', 'lefft'], "'lefft' is not one of delete, left, right, split; did you mean 'left'?"),
         (['--lr_scheduler_type', 'cosin'], "did you mean 'cosine'?"),
@@ -93,7 +104,9 @@ def test_wrong_values_say_what_is_right(words, expected):
 
 
 def test_no_prefix_matching():
-    assert mistakes('--learning', '1e-5')[0].startswith("--learning: unknown flag (remaining_argv: ['--learning', '1e-5'])")
+    assert mistakes('--learning', '1e-5')[0].startswith(
+        "--learning: unknown flag (remaining_argv: ['--learning', '1e-5'])"
+    )
 
 
 def test_a_word_without_a_flag_is_a_mistake():
@@ -102,7 +115,9 @@ def test_a_word_without_a_flag_is_a_mistake():
 
 
 def test_every_mistake_is_reported_together():
-    found = mistakes('--lora_rnk', '3', '--packing', 'maybe', '--deepspeed', 'zero2', '--top_p', '2', base=['--model', 'm'])
+    found = mistakes(
+        '--lora_rnk', '3', '--packing', 'maybe', '--deepspeed', 'zero2', '--top_p', '2', base=['--model', 'm']
+    )
     text = '\n'.join(found)
     for part in ('--lora_rank', '--packing takes', '--deepspeed:', '--dataset is required', '--top_p must be'):
         assert part in text
@@ -111,10 +126,20 @@ def test_every_mistake_is_reported_together():
 def test_mapping_and_objects_from_python():
     from swift.arguments import SftArguments
 
-    from_dict = parse_args('sft', {'model': 'm', 'dataset': 'a,b', 'learning_rate': '1e-5', 'lr_scheduler_kwargs': {'min_lr': 1e-6}})
-    assert (from_dict.dataset, from_dict.learning_rate, from_dict.sources['learning_rate']) == (['a', 'b'], 1e-5, 'python')
+    from_dict = parse_args(
+        'sft', {'model': 'm', 'dataset': 'a,b', 'learning_rate': '1e-5', 'lr_scheduler_kwargs': {'min_lr': 1e-6}}
+    )
+    assert (from_dict.dataset, from_dict.learning_rate, from_dict.sources['learning_rate']) == (
+        ['a', 'b'],
+        1e-5,
+        'python',
+    )
     from_object = parse_args('sft', SftArguments(model='m', dataset=['d'], tuner_type='full'))
-    assert (from_object.learning_rate, from_object.sources['tuner_type'], from_object.command) == (1e-5, 'python', 'sft')
+    assert (from_object.learning_rate, from_object.sources['tuner_type'], from_object.command) == (
+        1e-5,
+        'python',
+        'sft',
+    )
     assert parse_args('sft', from_object) is from_object
     with pytest.raises(ArgumentsError, match='--dataset is required'):
         parse_args('sft', SftArguments(model='m'))
@@ -171,7 +196,13 @@ def test_precedence_command_line_file_environment_default(tmp_path, monkeypatch)
     monkeypatch.setenv('USE_HF', '1')
     monkeypatch.setenv('USE_FLASH_ATTENTION', '1')
     args = parse('--config', str(path), '--learning_rate', '2e-5')
-    assert (args.learning_rate, args.lora_rank, args.use_hf, args.attn_impl, args.lora_dropout) == (2e-5, 4, False, 'flash_attention_2', 0.05)
+    assert (args.learning_rate, args.lora_rank, args.use_hf, args.attn_impl, args.lora_dropout) == (
+        2e-5,
+        4,
+        False,
+        'flash_attention_2',
+        0.05,
+    )
     assert args.sources['learning_rate'] == 'command line'
     assert args.sources['use_hf'] == f'file {path}'
     assert args.sources['attn_impl'] == 'environment USE_FLASH_ATTENTION'

@@ -19,7 +19,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 def swift(*words, **env):
     return subprocess.run(
-        [sys.executable, '-m', 'swift', *words], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **env}, timeout=120
+        [sys.executable, '-m', 'swift', *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        timeout=120,
     )
 
 
@@ -71,7 +76,9 @@ def test_every_flag_has_one_line_of_help():
         texts = help_of(cls)
         for name in flags_of(cls):
             text = texts.get(name, '')
-            assert text.endswith(('.', '…')) and '\n' not in text and text[0].isupper() or name in text or ':' in text, (command, name)
+            assert (
+                text.endswith(('.', '…')) and '\n' not in text and text[0].isupper() or name in text or ':' in text
+            ), (command, name)
 
 
 def test_an_unknown_command_suggests(capsys):
@@ -116,7 +123,11 @@ def failing(monkeypatch):
     [
         (RowError('no messages', 'd.jsonl:3'), 2, 'swift doctor: error: d.jsonl:3: no messages\n'),
         (ArgumentsError(['one', 'two']), 2, 'swift doctor: error: one\nswift doctor: error: two\n'),
-        (RuntimeError('out of\nmemory'), 1, 'swift doctor: failed: RuntimeError: out of memory (SWIFT_DEBUG=1 shows the traceback)\n'),
+        (
+            RuntimeError('out of\nmemory'),
+            1,
+            'swift doctor: failed: RuntimeError: out of memory (SWIFT_DEBUG=1 shows the traceback)\n',
+        ),
         (KeyboardInterrupt(), 130, 'swift doctor: interrupted\n'),
     ],
 )
@@ -139,8 +150,6 @@ def test_only_the_first_rank_tells_mistakes_in_arguments(capsys, monkeypatch):
         monkeypatch.setenv(name, value)
     assert run_command('sft', ['--bogus']) == 2
     assert capsys.readouterr().err == ''
-
-
 
 
 def test_another_rank_tells_its_own_mistake_after_a_while(failing, capsys, monkeypatch):

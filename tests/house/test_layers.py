@@ -33,9 +33,31 @@ ALLOWED['pipelines'] = set(ALLOWED) - {'ui', 'cli'}
 LIGHT = ('core', 'arguments', 'cli')
 """Rooms that never import a heavy package at module top; the faces are held to the same."""
 
-HEAVY = {'torch', 'transformers', 'peft', 'datasets', 'accelerate', 'numpy', 'pyarrow', 'pandas', 'modelscope', 'safetensors', 'trl'}
+HEAVY = {
+    'torch',
+    'transformers',
+    'peft',
+    'datasets',
+    'accelerate',
+    'numpy',
+    'pyarrow',
+    'pandas',
+    'modelscope',
+    'safetensors',
+    'trl',
+}
 
-OWN_FILE = {'vllm', 'sglang', 'lmdeploy', 'deepspeed', 'megatron', 'bitsandbytes', 'liger_kernel', 'unsloth', 'flash_attn'}
+OWN_FILE = {
+    'vllm',
+    'sglang',
+    'lmdeploy',
+    'deepspeed',
+    'megatron',
+    'bitsandbytes',
+    'liger_kernel',
+    'unsloth',
+    'flash_attn',
+}
 """Packages that only the file named after them imports."""
 
 
@@ -147,4 +169,8 @@ def test_the_reader_sees_imports_inside_functions(tmp_path, monkeypatch):
     source = 'import json\n\ndef f():\n    from swift.model import x\n    import torch\n'
     monkeypatch.setattr(Path, 'read_text', lambda self, encoding=None: source)
     found = list(imports_of(path))
-    assert ('swift.model', 'x', 4, False) in found and ('torch', None, 5, False) in found and ('json', None, 1, True) in found
+    assert (
+        ('swift.model', 'x', 4, False) in found
+        and ('torch', None, 5, False) in found
+        and ('json', None, 1, True) in found
+    )

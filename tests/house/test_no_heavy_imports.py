@@ -7,7 +7,18 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-HEAVY = ('torch', 'transformers', 'peft', 'datasets', 'accelerate', 'numpy', 'pyarrow', 'pandas', 'huggingface_hub', 'modelscope')
+HEAVY = (
+    'torch',
+    'transformers',
+    'peft',
+    'datasets',
+    'accelerate',
+    'numpy',
+    'pyarrow',
+    'pandas',
+    'huggingface_hub',
+    'modelscope',
+)
 
 SNIPPETS = {
     'import swift': 'import swift; swift.__version__; dir(swift)',
