@@ -171,7 +171,7 @@ def weight_files(model_dir: str) -> list[str]:
 
 def count_parameters(model_dir: str, config: dict[str, Any]) -> tuple[int | None, bool]:
     """(number of parameters, exact?): from the safetensors headers, else estimated from the configuration."""
-    files = weight_files(model_dir)
+    files = [] if config.get('quantization_config') else weight_files(model_dir)  # packed weights hide how many there are
     if files and all(os.path.isfile(file) for file in files):
         return sum(math.prod(item['shape']) for file in files for item in safetensors_header(file).values()), True
     return estimate_parameters(text_part(config)), False

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft import LoraConfig, PeftConfig
+from peft import PeftModel as SwiftModel  # noqa: F401  (a public name)
 
 from swift.core.errors import ModelError
 from swift.tuners import targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -19,6 +20,7 @@ from swift.core.errors import CheckpointError, ModelError, did_you_mean
 from swift.core.log import get_logger
 from swift.tuners import targets
 from swift.tuners.modules import input_embedding, name_of, output_head
+from swift.tuners.starts import add_to_base, as_difference, halves, loftq
 
 if TYPE_CHECKING:
     from swift.arguments.tuner import TunerArgs
@@ -27,7 +29,9 @@ logger = get_logger(__name__)
 
 ADAPTER_FILE = 'adapter_model.safetensors'
 _SPLIT = 'initial_adapter'
-"""Key in the file's metadata that says: rows [r:2r] are the negated initial adapter (PiSSA, OLoRA)."""
+"""Key in the file's metadata that says: the second half of every matrix is the initial adapter (PiSSA, OLoRA); its
+value holds the settings that it was trained with."""
+_SETTINGS = ('r', 'lora_alpha', 'use_rslora', 'init_lora_weights')
 _CHANGES_BASE = re.compile(r'pissa(_niter_\d+)?|olora')
 _INITS = {'true': True, 'false': False, 'gaussian': 'gaussian', 'orthogonal': 'orthogonal', 'olora': 'olora', 'pissa': 'pissa'}
 
@@ -54,7 +58,7 @@ class LoRA:
         if getattr(model.config, 'model_type', None) == 'reformer':  # reversible layers differentiate by their input
             tuned.enable_input_require_grads()
         if args.init_weights == 'loftq':
-            _loftq(tuned)
+            loftq(tuned)
         elif isinstance(config.init_lora_weights, str) and _CHANGES_BASE.fullmatch(config.init_lora_weights):
             _initial[tuned] = {key: value.detach().cpu().clone() for key, value in adapter_state(tuned).items()}
         return tuned
@@ -79,8 +83,9 @@ class LoRA:
         weights = adapter_state(model, name, state_dict)
         metadata = {'format': 'pt'}
         if model in _initial:
-            weights, config = _as_difference(weights, _initial[model], config)
-            metadata[_SPLIT] = str(model.peft_config[name].init_lora_weights)
+            weights, config = as_difference(weights, _initial[model], config)
+            trained = model.peft_config[name]
+            metadata[_SPLIT] = json.dumps({key: getattr(trained, key) for key in _SETTINGS})
         if dtype is not None:
             weights = {key: value.to(dtype) for key, value in weights.items()}
         save_file({key: value.detach().cpu().contiguous().clone() for key, value in weights.items()},
@@ -98,7 +103,7 @@ class LoRA:
         config = _read_config(directory, trainable)
         stored, metadata = _read_weights(directory)
         if trainable and _SPLIT in metadata:
-            return _resume_split(model, config, stored, metadata[_SPLIT], name)
+            return _resume_split(model, config, stored, json.loads(metadata[_SPLIT]), name)
         tuned = _wrap(model, config, name)
         problem = fill(tuned, stored, name)
         if problem is None:
@@ -266,69 +271,21 @@ def _config_for_disk(config: Any, model: Any) -> Any:
     return config
 
 
-# --- initialisations that move part of the base weights into the adapter (PiSSA, OLoRA) ---
-
-
-def _as_difference(weights: dict[str, Tensor], start: dict[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
-    """Adapter relative to the original base: W + s(BA - B₀A₀) = W + s [B, -B₀] [A; A₀]."""
-    import copy
-
-    stored = {}
-    for key, value in weights.items():
-        if '.lora_A.' in key or '.lora_embedding_A' in key:
-            stored[key] = torch.cat([value.detach().cpu(), start[key].to(value.dtype)], dim=0)
-        elif '.lora_B.' in key or '.lora_embedding_B' in key:
-            stored[key] = torch.cat([value.detach().cpu(), -start[key].to(value.dtype)], dim=1)
-        else:
-            stored[key] = value
-    config = copy.deepcopy(config)
-    scaling = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    config.r, config.use_rslora = 2 * config.r, False
-    config.lora_alpha = scaling * config.r
-    config.init_lora_weights = True
-    return stored, config
-
-
-def _halves(stored: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(the adapter as it was being trained, the adapter it started from) out of a stored difference."""
-    now: dict[str, Tensor] = {}
-    start: dict[str, Tensor] = {}
-    for key, value in stored.items():
-        if '.lora_A.' in key or '.lora_embedding_A' in key:
-            now[key], start[key] = (half.clone() for half in value.chunk(2, dim=0))
-        elif '.lora_B.' in key or '.lora_embedding_B' in key:
-            now[key], start[key] = (half.clone() for half in value.chunk(2, dim=1))
-            start[key].neg_()
-        else:
-            now[key] = value
-    return now, start
-
-
-def _resume_split(model: Any, config: Any, stored: dict[str, Tensor], init: str, name: str) -> Any:
+def _resume_split(model: Any, config: Any, stored: dict[str, Tensor], settings: dict[str, Any], name: str) -> Any:
     """Go on training a PiSSA or OLoRA adapter on a fresh base: same residual base, same adapter of rank r."""
-    now, start = _halves(stored)
-    config.lora_alpha, config.r = config.lora_alpha / 2, config.r // 2
-    config.init_lora_weights = True
+    now, start = halves(stored)
+    for key, value in settings.items():
+        setattr(config, key, value)
+    config.init_lora_weights = True  # the base is not decomposed again
     tuned = _wrap(model, config, name)
     problem = fill(tuned, {**now, **start}, name)
     if problem is not None:
         raise CheckpointError(f'the adapter does not fit: {problem}', 'was it trained on this base model?')
-    _add_to_base(tuned, name, -1.0)
+    add_to_base(tuned, name, -1.0)
     fill(tuned, now, name)
-    tuned.peft_config[name].init_lora_weights = init
+    tuned.peft_config[name].init_lora_weights = settings['init_lora_weights']
     _initial[tuned] = start
     return tuned
-
-
-@torch.no_grad()
-def _add_to_base(model: Any, name: str, sign: float) -> None:
-    """Add `sign` times what the adapter stands for to the base weights, in float32 rounded once."""
-    for layer in model.modules():
-        if hasattr(layer, 'lora_A') and name in layer.lora_A:
-            base = layer.get_base_layer().weight
-            delta = layer.scaling[name] * (layer.lora_B[name].weight.float() @ layer.lora_A[name].weight.float())
-            delta = delta.T if getattr(layer, 'fan_in_fan_out', False) else delta
-            base.data = (base.data.float() + sign * delta).to(base.dtype)
 
 
 def restore(model: Any, directory: str, name: str = 'default') -> str | None:
@@ -339,7 +296,7 @@ def restore(model: Any, directory: str, name: str = 'default') -> str | None:
     stored, metadata = _read_weights(directory)
     if _SPLIT not in metadata:
         return fill(model, stored, name)
-    now, start = _halves(stored)
+    now, start = halves(stored)
     drawn = _initial.get(model)
     same = drawn is not None and all(key in drawn and torch.equal(drawn[key], value.to(drawn[key].dtype)) for key, value in start.items())
     if not same:
@@ -348,18 +305,25 @@ def restore(model: Any, directory: str, name: str = 'default') -> str | None:
                 problem = fill(model, weights, name)
                 if problem is not None:
                     return problem
-                _add_to_base(model, name, sign)
+                add_to_base(model, name, sign)
         _initial[model] = start
     return fill(model, now, name)
 
 
-def _loftq(model: Any) -> None:
-    """Start the adapters at the quantisation error of a 4-bit base (arXiv:2310.08659)."""
-    if not getattr(model, 'is_loaded_in_4bit', False):
-        raise ModelError(
-            '--init_weights loftq makes up for the rounding of a 4-bit base, and this model is not quantised;',
-            'load it with bitsandbytes in 4 bits, or take another --init_weights.',
-        )
-    from peft import replace_lora_weights_loftq
+def adapter_settings(directory: str) -> dict[str, Any]:
+    """adapter_config.json, with the rank and scaling that a stored difference was trained with."""
+    settings = read_json(os.path.join(directory, 'adapter_config.json'))
+    path = os.path.join(directory, ADAPTER_FILE)
+    if os.path.isfile(path):
+        with safe_open(path, framework='pt') as file:
+            settings.update(json.loads((file.metadata() or {}).get(_SPLIT, '{}')))
+    return settings
 
-    replace_lora_weights_loftq(model)
+
+def read_json(path: str) -> dict[str, Any]:
+    """A JSON object; CheckpointError when the file isn't one."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'{path} is not readable: {error}.') from None

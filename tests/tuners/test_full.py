@@ -17,12 +17,11 @@ from swift.tuners import (
     freeze_parameters,
     get_model_parameter_info,
     load_adapter,
-    optimizer_groups,
     prepare_tuner,
     save_tuner,
 )
 from tests.helpers.tiny import build_model
-from tests.tuners.test_lora import IDS, logits, steps
+from tests.tuners.test_lora import logits, steps
 
 
 def trainable(model):
@@ -128,33 +127,6 @@ def test_parameter_info_and_helpers():
     assert get_model_parameter_info(model).startswith('Qwen3ForCausalLM: 0.1151M Params (0.0001M Trainable [0.0556%])')
     model.requires_grad_(True)
     assert freeze_parameters(model, 0.0, ['model.embed_tokens']) == 1 and not model.model.embed_tokens.weight.requires_grad
-
-
-def test_optimizer_groups():
-    """Norms are not decayed; LoRA+ gives B matrices their own rate; every trainable tensor is in one group."""
-    model = prepare()
-    groups = optimizer_groups(model, TunerArgs(tuner_type='full'), lr=1e-3, weight_decay=0.1)
-    rates = {(g['lr'], g['weight_decay']): len(g['params']) for g in groups}
-    assert rates == {(1e-3, 0.1): 1 + 2 * 7, (1e-3, 0.0): 2 * 4 + 1}
-
-    args = TunerArgs(lorap_lr_ratio=16.0)
-    groups = optimizer_groups(prepare_tuner(build_model(), args), args, lr=1e-3, weight_decay=0.1)
-    assert {(g['lr'], g['weight_decay']): len(g['params']) for g in groups} == {(1e-3, 0.1): 14, (0.016, 0.1): 14}
-    with pytest.raises(ModelError, match='must be positive'):
-        optimizer_groups(model, TunerArgs(lorap_lr_ratio=0.0), lr=1e-3)
-
-
-def test_loraplus_b_matrices_move_faster():
-    """With SGD-like first Adam steps of size lr, B moves 16 times as far as A would."""
-    args = TunerArgs(lorap_lr_ratio=16.0, lora_dropout=0.0, init_weights='gaussian')
-    model = prepare_tuner(build_model(), args)
-    optimizer = torch.optim.AdamW(optimizer_groups(model, args, lr=1e-3), eps=1e-12)
-    model.train()
-    model(input_ids=IDS, labels=IDS).loss.backward()
-    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    optimizer.step()
-    far = {part: max((p.detach() - before[n]).abs().max().item() for n, p in model.named_parameters() if part in n) for part in ('lora_B',)}
-    assert far['lora_B'] == pytest.approx(0.016, rel=1e-3)
 
 
 def test_saved_files(tmp_path):

@@ -12,6 +12,7 @@ from swift.arguments.tuner import TunerArgs
 from swift.core.errors import CheckpointError, ModelError
 from swift.model import load_model
 from swift.tuners import load_adapter, merge, prepare_tuner, save_tuner
+from swift.tuners.peft import adapter_settings
 from swift.tuners.restore import restore_weights
 
 IDS = torch.randint(10, 400, (2, 24), generator=torch.Generator().manual_seed(3))
@@ -104,6 +105,8 @@ def test_inits_that_change_the_base_are_stored_against_the_original_base(tiny_di
     save_tuner(model, tmp_path, processor=loaded.processor)
     config = json.load(open(tmp_path / 'adapter_config.json'))
     assert config['r'] == 16 and config['init_lora_weights'] is True
+    settings = adapter_settings(str(tmp_path))
+    assert [settings[key] for key in ('r', 'lora_alpha', 'use_rslora', 'init_lora_weights')] == [8, 32, rslora, init]
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_dir), tmp_path)
     assert (logits(plain) - logits(model)).abs().max() < 1e-5
     assert merge(reload(tiny_dir, tmp_path))[1].max_diff < 1e-4
