@@ -15,6 +15,7 @@ from swift.core.dist import is_master, rank, world_size
 from swift.core.errors import CheckpointError, RowError, SwiftError
 from swift.core.jsonl import write_jsonl
 from swift.core.log import get_logger
+from swift.core.startup import loaded
 from swift.pipelines.base import SwiftPipeline, seed_everything
 
 logger = get_logger()
@@ -44,13 +45,13 @@ class SwiftSft(SwiftPipeline):
             from swift.pipelines.plan import plan
 
             return plan(self.args, self.command)
-        from swift.parallel import group
-        from swift.parallel.device import device_type
-
         args = self.args
-        group.start_group(device_type=device_type(), backend=args.ddp_backend, timeout=args.ddp_timeout)
-        run = TrainingRun(args, self.command)
-        return run.train()
+        with loaded('torch', 'transformers.trainer', 'transformers.models.auto.modeling_auto', 'peft'):
+            from swift.parallel import group
+            from swift.parallel.device import device_type
+
+            group.start_group(device_type=device_type(), backend=args.ddp_backend, timeout=args.ddp_timeout)
+            return TrainingRun(args, self.command).train()
 
 
 class SwiftPretrain(SwiftSft):

@@ -19,7 +19,7 @@ class Meter:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._tokens = 0
-        self._since = time.perf_counter()
+        self._since: float | None = None
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add 1-D tensors with one value per item."""
@@ -29,7 +29,9 @@ class Meter:
             self._counts[name] = self._counts.get(name, 0) + values.numel()
 
     def count_tokens(self, number: int) -> None:
-        """Add to the tokens that were trained on."""
+        """Add to the tokens that are trained on; the clock starts with the first."""
+        if self._since is None:
+            self._since = time.perf_counter()
         self._tokens += number
 
     @contextmanager
@@ -39,7 +41,8 @@ class Meter:
         try:
             yield
         finally:
-            self._since += time.perf_counter() - start
+            if self._since is not None:
+                self._since += time.perf_counter() - start
 
     def drain(self) -> dict[str, float]:
         """Mean of every metric over all items of all processes, and start anew. All processes call it together."""
@@ -57,7 +60,8 @@ class Meter:
     def pace(self) -> float:
         """Tokens per second of all processes since the last call."""
         now = time.perf_counter()
-        tokens, seconds = sum(group.gather(self._tokens)), max(now - self._since, 1e-9)
+        start = now if self._since is None else self._since
+        tokens, seconds = sum(group.gather(self._tokens)), max(now - start, 1e-9)
         self._tokens, self._since = 0, now
         return tokens / seconds
 
