@@ -9,6 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 Call = dict[str, Any]
@@ -90,18 +91,18 @@ def _cut(text: str, matches: list[re.Match]) -> str:
     return ''.join([*out, text[at:]]).strip()
 
 
-def _tagged(opening: str, closing: str) -> Callable[[str], Found | None]:
+def _between(text: str, opening: str, closing: str) -> Found | None:
     """JSON between two marks (the closing one may be missing at the end of the text)."""
-    pattern = re.compile(rf'{re.escape(opening)}(.*?)(?:{re.escape(closing)}|\Z)', re.DOTALL)
+    pattern = rf'{re.escape(opening)}(.*?)(?:{re.escape(closing)}|\Z)'
+    matches = list(re.finditer(pattern, text, re.DOTALL))
+    inside = [_json_calls(m[1]) for m in matches]
+    if not matches or not all(inside):
+        return None
+    return _cut(text, matches), [call for calls in inside for call in calls]
 
-    def parse(text: str) -> Found | None:
-        matches = list(pattern.finditer(text))
-        inside = [_json_calls(m[1]) for m in matches]
-        if not matches or not all(inside):
-            return None
-        return _cut(text, matches), [call for calls in inside for call in calls]
 
-    return parse
+def _tagged(opening: str, closing: str) -> Callable[[str], Found | None]:
+    return partial(_between, opening=opening, closing=closing)
 
 
 _XML_FUNCTION = re.compile(r'<function=([^>\n]+)>(.*?)</function>', re.DOTALL)

@@ -16,6 +16,7 @@ from swift.template.identity import fingerprint
 from swift.template.jinja import Renderer
 from swift.template.limits import tell_limits
 from swift.template.messages import content_text, system_into_user, tidy_messages, tidy_tools, with_system
+from swift.template.probe import Facts
 from swift.template.spans import SpanFinder, Turn
 from swift.template.stops import Stops, find_stops, own_specials
 from swift.template.tokens import Encoded, Tokens
@@ -161,7 +162,7 @@ class Template:
     def _text(self, conversation: Conversation) -> _Text:
         if conversation.text or not self.use_chat_template:
             return self._plain_text(conversation)
-        messages, tools = self._prepare(conversation)
+        messages, tools = self._prepare(conversation, training=True)
         chosen = self.loss_scale.turns(messages)
         finder = self._finder(tools)
         everything = self.loss_scale.base == 'all'
@@ -172,7 +173,7 @@ class Template:
         if assistants and messages[-1]['role'] == 'assistant' and turns[-1:] != assistants[-1:]:
             turns = [*turns, assistants[-1]]  # its end is looked at even when it is not trained
         text, found = finder(messages, tools, turns=turns)
-        tell_limits(finder.facts, messages, len(chosen))
+        tell_limits(finder.facts, messages, len(chosen), empty_think=self.add_non_thinking_prefix)
         text, found = self._closed(text, found, finder, final=messages[-1]['role'] == 'assistant')
         found = self._after_prefix(text, found)
         rows = [(turn, chosen.get(i, 0.0)) for i, turn in zip(turns, found, strict=True)]
@@ -187,8 +188,8 @@ class Template:
                     parts += self.loss_scale.parts(text, turn.start, turn.end, weight)
         return _Text(text, spans, parts, all=everything)
 
-    def _prepare(self, conversation: Conversation) -> tuple[list[dict], list | None]:
-        """Messages and tools as the chat template gets them."""
+    def _prepare(self, conversation: Conversation, *, training: bool = False) -> tuple[list[dict], list | None]:
+        """Messages and tools as the chat template gets them; `training`: with the prefixes of answers."""
         tools = tidy_tools(conversation.tools) if conversation.tools else None
         facts = self._finder(tools).facts
         messages = tidy_messages(conversation.messages, string_arguments=facts.string_arguments)
@@ -204,25 +205,34 @@ class Template:
         if not facts.accepts_system and messages[0]['role'] == 'system':
             warn_once('The chat template refuses system messages: they are put in front of the first user message.')
             messages = system_into_user(messages)
-        if self.response_prefix or (self.add_non_thinking_prefix and facts.empty_think):
-            messages = self._prefixed(messages, facts.empty_think if self.add_non_thinking_prefix else '')
+        if training and (self.response_prefix or facts.empty_think):
+            messages = self._prefixed(messages, facts)
         return messages, tools
 
-    def _prefixed(self, messages: list[dict], empty_think: str) -> list[dict]:
-        """Answers with the response prefix, and the last one with an empty think block if it has no reasoning."""
+    def _prefixed(self, messages: list[dict], facts: Facts) -> list[dict]:
+        """Answers with the response prefix; the last one with the thought that the inference prompt may open."""
         out = list(messages)
         for i, message in enumerate(messages):
-            if message['role'] != 'assistant' or not isinstance(message['content'], str):
-                continue
             content = message['content']
-            last = i == len(messages) - 1
-            if last and empty_think and content and not message.get('reasoning_content') and '<think' not in content:
-                content = empty_think + content
+            if message['role'] != 'assistant' or not isinstance(content, str):
+                continue
+            if i == len(messages) - 1 and facts.empty_think and content and '<think' not in content:
+                content = self._thought(message, facts) + content
             if self.response_prefix and not content.startswith(self.response_prefix):
                 content = self.response_prefix + content
             if content is not message['content']:
                 out[i] = {**message, 'content': content}
         return out
+
+    def _thought(self, message: dict, facts: Facts) -> str:
+        """The think block of a last answer which the template itself would not print."""
+        reasoning = message.get('reasoning_content')
+        if not reasoning:
+            return facts.empty_think if self.add_non_thinking_prefix else ''
+        if facts.keeps_reasoning:
+            return ''
+        opening = facts.empty_think.split('>', 1)[0] + '>'
+        return f'{opening}\n{reasoning.strip()}\n</{opening[1:]}\n\n'
 
     def _after_prefix(self, text: str, found: list[Turn]) -> list[Turn]:
         """Turns that begin after the response prefix, which is part of the prompt."""

@@ -166,8 +166,14 @@ def _learn_start(facts: Facts, render: Renderer, one: Trace | None, asked: Trace
     common = common_tokens(gap, tail)
     rest = gap[len(common) :]
     facts.continues = common == tail
-    if not facts.generation_prompt and rest.strip() and not _only_scaffold(rest):
+    if not facts.generation_prompt and rest.strip() and not _only_scaffold(rest) and not _always_prompts(one, tail):
         facts.header = rest
+
+
+def _always_prompts(one: Trace, tail: str) -> bool:
+    """A finished conversation ends with the very words that a question ends with: a prompt, printed unasked."""
+    shared = common_end((after(one, 1) or '').rstrip(), tail.rstrip())
+    return sum(1 for t in tokens_of(shared) if not t.isspace()) > 1
 
 
 def shared_start(gap: str, prompt: str) -> int:
@@ -202,13 +208,28 @@ def _cut_after(text: str | None, eos: str | None) -> str | None:
     return text[: text.index(eos) + len(eos)] if text and eos and eos in text else text
 
 
+def _cut_before(text: str | None, start: str) -> str | None:
+    """`text` up to a `start` that is not at its beginning; all of it where there is none."""
+    return text[: text.index(start)] if text and start and text.find(start) > 0 else text
+
+
+def _start_of_turn(facts: Facts, render: Renderer, one: Trace | None) -> str:
+    """The first token of a role header: the generation prompt's, or the first markup before a first question."""
+    prompt = facts.generation_prompt or facts.header
+    if prompt:
+        return next((t for t in tokens_of(prompt) if not t.isspace()), '')
+    opening = (before(one, 0) or '').removeprefix(render.variables.get('bos_token') or '')
+    return next((t for t in tokens_of(opening) if MARKUP.fullmatch(t)), '')
+
+
 def _learn_ends(facts: Facts, render: Renderer, one: Trace | None, two: Trace | None, eos: str | None) -> None:
     final, middle = after(one, 1), after(two, 1)
     if final is None:
         return
-    final, middle = _cut_after(final, eos), _cut_after(middle, eos)
+    start_of_turn = _start_of_turn(facts, render, one)
+    final = _cut_before(_cut_after(final, eos), start_of_turn)
+    middle = _cut_before(_cut_after(middle, eos), start_of_turn) if not facts.generation_prompt else _cut_after(middle, eos)
     ends: list[str] = []
-    start_of_turn = next((t for t in tokens_of(facts.generation_prompt or facts.header) if not t.isspace()), '')
     if eos and eos in final:
         ends.append(eos)
     if middle is not None:
@@ -247,7 +268,8 @@ def _learn_tools(facts: Facts, render: Renderer, eos: str | None) -> None:
     final, middle = after(last, 1), after(full, 1)
     if final is None or middle is None:
         return
-    end = _end_token(common_tokens(final, middle))
+    start = _start_of_turn(facts, render, _try(render, [user('one'), assistant('one')]))
+    end = _end_token(_cut_before(_cut_after(common_tokens(final, middle), eos), start) or '')
     if end and not end.startswith(('</', '[/')):  # the closing tag of a call is no end of turn
         facts.call_end = end
         if end not in facts.ends:

@@ -6,7 +6,7 @@ an inference prompt: where the tokenizer would join characters across the start 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -54,7 +54,7 @@ class Tokens:
         spans: Sequence[Sequence[Range]],
         marks: Sequence[Sequence[Range]] | None = None,
     ) -> list[Encoded]:
-        """Every text with the token ranges of its spans (token overlaps) and marks (token begins there)."""
+        """Every text with the token ranges of its spans (token overlaps) and marks (token ends there)."""
         marks = marks if marks is not None else [()] * len(texts)
         if self.backend is None:
             return [self._slow(*row) for row in zip(texts, spans, marks, strict=True)]
@@ -107,7 +107,7 @@ class Tokens:
             if last < size and encoding.token_to_chars(last)[0] < b:
                 last += 1
             ranges.append((first, last))
-        return Encoded(ids, ranges, _begins(encoding.offsets, marks) if marks else [])
+        return Encoded(ids, ranges, _inside(encoding.offsets, marks) if marks else [])
 
     def _by_offsets(self, encoding: Any, text: str, spans: Sequence[Range], marks: Sequence[Range]) -> Encoded:
         """The same where a border falls on a character without a token of its own (dropped, or trimmed white space)."""
@@ -120,7 +120,7 @@ class Tokens:
             if first < size and offsets[first][0] < a < offsets[first][1]:
                 return self._cut(text, spans, marks)
             ranges.append((first, last))
-        return Encoded(encoding.ids, ranges, _begins(offsets, marks))
+        return Encoded(encoding.ids, ranges, _inside(offsets, marks))
 
     def _cut(self, text: str, spans: Sequence[Range], marks: Sequence[Range]) -> Encoded:
         """Encode the text in pieces that begin where spans begin, as the model will see it: prompt, then answer."""
@@ -159,7 +159,7 @@ class Tokens:
         return shared, shared == len(own)
 
 
-def _begins(offsets: Sequence[Range], marks: Sequence[Range]) -> list[Range]:
-    """For every mark the tokens that begin in it."""
-    starts = [a for a, _ in offsets]
-    return [(bisect_left(starts, a), bisect_left(starts, b)) for a, b in marks]
+def _inside(offsets: Sequence[Range], marks: Sequence[Range]) -> list[Range]:
+    """For every mark the tokens that end in it: a token often begins with the space before a word."""
+    ends = [b for _, b in offsets]
+    return [(bisect_right(ends, a), bisect_right(ends, b)) for a, b in marks]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from swift.core.errors import SwiftError
@@ -136,15 +137,12 @@ _REACT = {
 }
 
 
-def _react_system(language: str) -> Callable[[list[dict]], str]:
-    def system(tools: list[dict]) -> str:
-        functions = [_function(t) for t in tools]
-        listed = '\n\n'.join(
-            f'{f["name"]}: {f.get("description", "")} Parameters: {_json(f.get("parameters", {}))}' for f in functions
-        )
-        return _REACT[language].format(tools=listed, names=', '.join(f['name'] for f in functions))
-
-    return system
+def _react_system(tools: list[dict], language: str) -> str:
+    functions = [_function(t) for t in tools]
+    listed = '\n\n'.join(
+        f'{f["name"]}: {f.get("description", "")} Parameters: {_json(f.get("parameters", {}))}' for f in functions
+    )
+    return _REACT[language].format(tools=listed, names=', '.join(f['name'] for f in functions))
 
 
 def _react_calls(content: str, calls: Sequence[dict]) -> str:
@@ -153,6 +151,10 @@ def _react_calls(content: str, calls: Sequence[dict]) -> str:
         for name, args in map(_call_of, calls)
     ]
     return '\n'.join([*([content] if content else []), *written])
+
+
+def _observation(content: str) -> str:
+    return f'Observation: {content}'
 
 
 def _tagged_result(content: str) -> str:
@@ -165,8 +167,8 @@ agent_template_map: Registry = Registry(
         'hermes': AgentFormat('hermes', _hermes_system, _hermes_calls, _tagged_result),
         'qwen3_coder': AgentFormat('qwen3_coder', _xml_system, _xml_calls, _tagged_result),
         'llama3': AgentFormat('llama3', _llama3_system, _llama3_calls, str),
-        'react_en': AgentFormat('react_en', _react_system('en'), _react_calls, lambda text: f'Observation: {text}'),
-        'react_zh': AgentFormat('react_zh', _react_system('zh'), _react_calls, lambda text: f'Observation: {text}'),
+        'react_en': AgentFormat('react_en', partial(_react_system, language='en'), _react_calls, _observation),
+        'react_zh': AgentFormat('react_zh', partial(_react_system, language='zh'), _react_calls, _observation),
     },
 )
 """Name of `--agent_template` → AgentFormat."""

@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 
 from swift.core.errors import RowError, TemplateError, did_you_mean
@@ -73,7 +74,7 @@ class LossScale:
         found = sorted(
             (m.start(), m.end(), key, rest) for pattern, key, rest in self.words for m in pattern.finditer(said)
         )
-        for (a, b, key, rest), following in zip(found, [*found[1:], None], strict=True):
+        for (a, b, key, rest), following in zip_longest(found, found[1:]):
             marks.append((a, b, key))
             marks.append((b, following[0] if following else len(said), rest))
         for pattern, value in self.matches:
