@@ -58,9 +58,10 @@ def runs_in_slots(model: Any) -> int | None:
                     for row, end in enumerate(ends):
                         found[row].append(logits[end])
     except Exception as error:  # whatever a foreign model's code raises here means: not this way
-        get_logger().debug('continuous batching does not suit %s: %s', type(model).__name__, error)
+        get_logger().debug('continuous batching does not suit %s: %s', type(model).__name__, error, exc_info=True)
         return None
-    if getattr(config, 'sliding_window', None) and getattr(config, 'use_sliding_window', True) and not saw:
+    limited = getattr(config, 'sliding_window', None) and getattr(config, 'use_sliding_window', True)
+    if limited and not saw and (not types or 'sliding_attention' in types):
         return None  # the model limits attention in a way that our attention is not told
     expected = torch.cat([p[len(row) - 3 :] for p, row in zip(plain, rows, strict=True)]).float()
     actual = torch.stack([logits for row in found for logits in row]).float()
