@@ -72,7 +72,7 @@ def attempt(name: str, directory: str, trip, limit: int, debug: bool) -> dict:
 def table(rows: list[dict]) -> str:
     """Markdown: one row an architecture, the last result of each."""
     last = {row['model_type']: row for row in rows}
-    lines = ['| model_type | LoRA trip | covered | experts (`--target_parameters`) |', '|---|---|---|---|']
+    lines = ['| model_type | LoRA trip | reached by all-linear | experts (`--target_parameters`) |', '|---|---|---|---|']
     for name in sorted(last):
         row = last[name]
         if row['ok']:

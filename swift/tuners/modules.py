@@ -10,9 +10,9 @@ from torch import nn
 
 from swift.core.errors import ModelError
 
-_NO_ADAPTER = ('lm_head', 'embed_out', 'gate', 'router', 'score', 'classifier', 'v_head')
+_NO_ADAPTER = ('lm_head', 'embed_out', 'gate', 'router', 'score', 'classifier', 'v_head', 'pooler')
 """Last name components that all-linear leaves alone: output heads, and routers, whose scores must stay as trained."""
-_NO_GRADIENT = ('indexer', 'router', 'gate', 'pooler')
+_NO_GRADIENT = ('indexer', 'router', 'gate', 'pooler', 'patcher')
 """Parts that only choose (top-k positions, experts) or are never called in language modelling: an adapter in them would
 get no gradient, and distributed training stops at parameters without one."""
 _STATE_SPACE_SIGNS = ('A_log', 'conv1d', 'time_mix_key')
@@ -60,13 +60,16 @@ def find_all_linears(model: nn.Module) -> list[str]:
     module. Sorted as they occur in the model.
     """
     head = output_head(model)
+    unused = set(_NO_GRADIENT)
+    if not getattr(getattr(model, 'config', None), 'is_encoder_decoder', False):
+        unused.add('encoder_attn')  # the decoder half of a translation model, without its encoder
     parents = dict(model.named_modules())
     found = []
     for name, module in parents.items():
         if module is head or not is_linear(module):
             continue
         parent, _, last = name.rpartition('.')
-        if last in _NO_ADAPTER or set(_NO_GRADIENT) & set(parent.split('.')) or (last in _STATE_SPACE_WEIGHTS and _is_state_space(parents[parent])):
+        if last in _NO_ADAPTER or unused & set(parent.split('.')) or (last in _STATE_SPACE_WEIGHTS and _is_state_space(parents[parent])):
             continue
         found.append(name)
     return found
