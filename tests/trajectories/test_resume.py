@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from swift.arguments.data import DataArgs
 from swift.core.errors import CheckpointError
 from swift.core.types import Sample
 from swift.dataset import StreamSamples, load_dataset
+from swift.trainers.callbacks.learning_rate import KeepLearningRate
 from swift.trainers.resume import find_last_complete, read_manifest
 from tests.trajectories.toy import curve, make_rows, make_trainer, weights
 
@@ -152,3 +154,43 @@ def test_best_metric_and_early_stop_go_on(tmp_path):
     assert resumed.state.global_step == stopped
     assert resumed.state.best_metric == straight.state.best_metric
     same_bits(weights(straight), weights(resumed))
+
+
+def test_a_users_callback_saves_and_turns_the_learning_rate_down(tmp_path):
+    """on_evaluate gets metrics and optimizer; what it asks for happens, and the rate stays down, also after a resume."""
+
+    class Mine(TrainerCallback):
+        def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+            assert metrics['eval_loss'] > 0
+            control.should_save = control.should_save or state.global_step == 3
+            if state.global_step == 2:
+                for group in kwargs['optimizer'].param_groups:
+                    group['lr'] *= 0.5
+            return control
+
+    def trainer(name):
+        return make_trainer(str(tmp_path / name), val=make_rows(4, seed=2), eval_strategy='steps', eval_steps=1, save_steps=100, max_steps=5,
+                            lr_scheduler_type='linear', logging_steps=1, callbacks=[Mine(), KeepLearningRate()])
+
+    straight, resumed = trainer('straight'), trainer('resumed')
+    straight.train()
+    assert {name for name in os.listdir(tmp_path / 'straight') if name.startswith('checkpoint')} == {'checkpoint-3', 'checkpoint-5'}
+    rates = [line['learning_rate'] for line in straight.state.log_history if 'learning_rate' in line]
+    assert rates == pytest.approx([1e-2, 0.8e-2, 0.3e-2, 0.2e-2, 0.1e-2])
+    resumed.train(resume_from_checkpoint=str(tmp_path / 'straight' / 'checkpoint-3'))
+    assert curve(resumed) == curve(straight)
+    same_bits(weights(straight), weights(resumed))
+
+
+def test_the_best_checkpoint_is_kept_linked_and_loaded_at_the_end(tmp_path):
+    trainer = make_trainer(str(tmp_path), val=make_rows(6, seed=1), eval_strategy='steps', eval_steps=1, 
+                           metric_for_best_model='loss', greater_is_better=True, load_best_model_at_end=True, save_total_limit=1,
+                           create_checkpoint_symlink=True, max_steps=4)
+    trainer.train()
+    losses = {line['step']: line['eval_loss'] for line in trainer.state.log_history if 'eval_loss' in line}
+    best = max(losses, key=losses.get)
+    assert best < 4  # the highest loss is called best here: it is surely not the last
+    assert trainer.state.best_model_checkpoint == str(tmp_path / f'checkpoint-{best}')
+    assert {name for name in os.listdir(tmp_path) if name.startswith('checkpoint')} == {f'checkpoint-{best}', 'checkpoint-4'}
+    assert os.readlink(tmp_path / 'best') == f'checkpoint-{best}' and os.readlink(tmp_path / 'last') == 'checkpoint-4'
+    assert trainer.evaluate()['eval_loss'] == pytest.approx(losses[best], abs=1e-6)

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from swift.trainers.callbacks.early_stop import EarlyStopCallback
 from swift.trainers.callbacks.interrupt import InterruptCallback
+from swift.trainers.callbacks.learning_rate import KeepLearningRate
 from swift.trainers.callbacks.plots import PlotCallback
 from swift.trainers.callbacks.progress import ProgressCallback
 from swift.trainers.callbacks.record import RecordCallback
@@ -36,7 +37,7 @@ def build_callbacks(
     report = ReportCallback(args.report_to, RunFacts.of(args, run_dir, config or {}))
     if report.names:
         callbacks.append(report)
-    callbacks += [PlotCallback(run_dir), InterruptCallback(command, save=args.save_strategy != 'no')]
+    callbacks += [PlotCallback(run_dir), KeepLearningRate(), InterruptCallback(command, save=args.save_strategy != 'no')]
     return callbacks
 
 
