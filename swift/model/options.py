@@ -52,10 +52,10 @@ def attention(name: str | None, registered: tuple[str, ...] = ()) -> str | None:
     """
     if name is None or name == 'auto':
         return None
-    if '/' in name or name in registered:
-        return name
     known = _ATTENTION.get(name.lower())
     if known is None:
+        if '/' in name or name in registered:
+            return name
         raise ModelError(f'unknown --attn_impl {name!r};', did_you_mean(name, _ATTENTION) or f'known: {", ".join(_ATTENTION)}')
     if known in _PACKAGES and not installed(_PACKAGES[known][0]):
         raise MissingDependencyError(_PACKAGES[known][1], f'--attn_impl {name}')

@@ -65,6 +65,7 @@ class TrainingRun:
 
     def __init__(self, args: Any, command: str):
         from swift.arguments import Facts, resolve, save_args
+        from swift.model import options
         from swift.model.load import load_model, load_processor, model_info
         from swift.objectives import get_objective
         from swift.parallel import group
@@ -76,6 +77,7 @@ class TrainingRun:
 
         self.command = command
         check_trackers(args.report_to)
+        options.attention(args.attn_impl, (args.attn_impl or '',))
         checkpoint = resolve_resume(args.resume_from_checkpoint, args.output_dir, only_model=args.resume_only_model)
         self.resume = None if args.resume_only_model else checkpoint
         model_args = _start_from(args, checkpoint) if args.resume_only_model and checkpoint else args

@@ -44,7 +44,36 @@ def draw(log_history: Sequence[dict[str, Any]], folder: str) -> list[str]:
 
     Loss curves are drawn raw and smoothed (0.9). matplotlib is imported here, without a display.
     """
-    found = curves(log_history)
+    return _draw_curves(curves(log_history), folder, {'train/loss'}, SMOOTHING, (8, 5), 100)
+
+
+def plot_images(
+    images_dir: str,
+    tb_dir: str,
+    smooth_key: Sequence[str] = ('train/loss',),
+    smooth_val: float = SMOOTHING,
+    figsize: tuple[int, int] = (8, 5),
+    dpi: int = 100,
+) -> list[str]:
+    """One PNG a scalar of the TensorBoard events below `tb_dir`; curves named in `smooth_key` are smoothed too. Returns the paths."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(tb_dir, size_guidance={'scalars': 0}).Reload()
+    found = {}
+    for name in events.Tags()['scalars']:
+        points = events.Scalars(name)
+        found[name] = ([point.step for point in points], [point.value for point in points])
+    return _draw_curves(found, images_dir, set(smooth_key), smooth_val, figsize, dpi)
+
+
+def _draw_curves(
+    found: dict[str, tuple[list[int], list[float]]],
+    folder: str,
+    smoothed: set[str],
+    weight: float,
+    figsize: tuple[int, int],
+    dpi: int,
+) -> list[str]:
     if not found:
         return []
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -53,12 +82,12 @@ def draw(log_history: Sequence[dict[str, Any]], folder: str) -> list[str]:
     os.makedirs(folder, exist_ok=True)
     paths = []
     for name, (steps, values) in found.items():
-        figure = Figure(figsize=(8, 5), dpi=100)
+        figure = Figure(figsize=figsize, dpi=dpi)
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        if name == 'train/loss' and len(values) > 1:
+        if name in smoothed and len(values) > 1:
             axes.plot(steps, values, color='#9ecae1', linewidth=1, label='as logged')
-            axes.plot(steps, smooth(values), color='#08519c', linewidth=1.8, label=f'smoothed {SMOOTHING}')
+            axes.plot(steps, smooth(values, weight), color='#08519c', linewidth=1.8, label=f'smoothed {weight}')
             axes.legend()
         else:
             axes.plot(steps, values, color='#08519c', linewidth=1.5, marker='o' if len(values) < 30 else None, markersize=3)

@@ -166,3 +166,10 @@ def test_mistakes_come_before_anything_is_loaded(quick):
     with pytest.raises(ArgumentsError) as caught:
         Swift.sft(**{**quick, 'lora_rnk': 4, 'num_train_epochs': 'many', 'tuner_type': 'ful'})
     assert len(caught.value.mistakes) == 3
+
+
+def test_missing_packages_are_named_before_the_data_is_read(quick):
+    with pytest.raises(SwiftError, match='flash-attn.*not installed'):
+        Swift.sft(**{**quick, 'dataset': 'nowhere.jsonl', 'attn_impl': 'flash_attn'})
+    with pytest.raises(SwiftError, match='trackio.*not installed'):
+        Swift.sft(**{**quick, 'dataset': 'nowhere.jsonl', 'report_to': 'trackio'})
