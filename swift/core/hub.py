@@ -165,11 +165,11 @@ def _unreachable(kind: str, name: str, hf: bool, error: Exception) -> SwiftError
 
 def _reason(error: Exception) -> str:
     name = type(error).__name__
-    if 'Offline' in name or 'LocalEntryNotFound' in name:
-        return 'offline and not in the local cache'
-    if 'NotFound' in name or 'NotExist' in name:
-        return 'not found'
     text = ' '.join(str(error).split())
+    if any(part in name for part in ('Offline', 'LocalEntryNotFound', 'IncompleteSnapshot')):
+        return 'offline and not in the local cache'
+    if 'NotFound' in name or 'NotExist' in name or '[404]' in text:
+        return 'not found'
     return f'{name}: {text[:160]}' if text else name
 
 

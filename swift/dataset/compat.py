@@ -113,7 +113,7 @@ class EncodePreprocessor:
 class AddLengthPreprocessor(EncodePreprocessor):
     """Encodes rows and keeps of each its length beside the row: `[{**row, 'lengths': [n, …]}, …]`."""
 
-    def __call__(self, rows: Any, *, strict: bool = False, **_: Any) -> list[dict[str, Any]]:
+    def __call__(self, rows: Any, *, strict: bool = False) -> list[dict[str, Any]]:
         """The good rows with the lengths of their samples."""
         bad_rows, made = BadRows(strict=strict), []
         for number in range(len(rows)):

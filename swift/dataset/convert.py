@@ -118,8 +118,11 @@ def _answered(messages: list[Message], answer: Any, tags: Tags = Tags()) -> list
     prompt = messages[:-1] if messages and messages[-1]['role'] == 'assistant' else messages
     if isinstance(answer, str):
         return [*prompt, {'role': 'assistant', 'content': answer}]
-    said = to_messages(answer, tags)
-    return said if len(said) > 1 and said[0]['role'] in ('user', 'system') else [*prompt, *said]
+    answered = to_messages(answer, tags)
+    if len(answered) == 1 or answered[0]['role'] not in ('user', 'system'):
+        return [*prompt, *answered]
+    given = prompt[0]['content'] if prompt and prompt[0]['role'] == 'system' else None
+    return answered if answered[0]['role'] == 'system' else with_system(answered, given)
 
 
 class RowPreprocessor:
@@ -267,12 +270,11 @@ class ChangedRows(AutoPreprocessor):
 
     def preprocess(self, row: Row) -> Row | None:
         row = self.inner.renamed(row)
-        if row.get('messages') is None:
-            made = self.inner.preprocess(dict(row))
-            if made is None:
-                return None
-            if made.get('messages') is not None:
-                row['messages'] = to_messages(made['messages'], self.inner.tags)
+        made = self.inner.preprocess(dict(row))
+        if made is None:
+            return None
+        if made.get('messages') is not None:
+            row['messages'] = to_messages(made['messages'], self.inner.tags)
         changed = self.function(row)
         return None if changed is None else super().preprocess(dict(changed))
 

@@ -67,7 +67,7 @@ class FilledRows(RowPreprocessor):
     """Another preprocessor after the placeholders of the row were replaced."""
 
     def __init__(self, inner: RowPreprocessor, identity: Identity):
-        super().__init__()
+        super().__init__(tags=inner.tags)
         self.inner, self.identity = inner, identity
 
     def preprocess(self, row: Row) -> Row | None:

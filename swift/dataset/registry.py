@@ -96,7 +96,7 @@ class Renamed(RowPreprocessor):
     """Another preprocessor behind renamed columns."""
 
     def __init__(self, inner: RowPreprocessor, columns: Mapping[str, str]):
-        super().__init__(columns=columns)
+        super().__init__(columns=columns, tags=inner.tags)
         self.inner = inner
 
     def preprocess(self, row: Row) -> Row | None:

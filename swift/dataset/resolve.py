@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +13,10 @@ from typing import Any
 
 from swift.core.errors import DatasetError, did_you_mean
 from swift.core.hub import download_dataset, list_dataset_files, use_hugging_face
+from swift.core.jsonl import write_json
 from swift.dataset.convert import AutoPreprocessor, ChangedRows
 from swift.dataset.dataset_info import read_dataset_info
+from swift.dataset.encode import cache_root
 from swift.dataset.files import FORMATS, file_format
 from swift.dataset.registry import DatasetMeta, SubsetDataset, known_datasets
 from swift.dataset.select import card_configs, select_files
@@ -121,7 +125,7 @@ class Catalog:
 
 def short_names() -> list[str]:
     """Known names that are no ids."""
-    return [name for name in known_datasets() if '/' not in name]
+    return [name for name, meta in known_datasets().items() if '/' not in name and name != meta.hf_dataset_id]
 
 
 def chosen_subsets(meta: DatasetMeta, spec: Spec) -> list[SubsetDataset]:
@@ -165,26 +169,29 @@ def _folder_files(folder: str, subset: str, splits: Sequence[str], one_format: b
 
 
 def hub_files(name: str, subset: str, splits: Sequence[str], hub: dict[str, Any], force: bool = False) -> list[str]:
-    """Local copies of the files of a repository that hold a subset and split; only those are fetched."""
-    chosen = _listed(name, subset, splits, hub)
-    if chosen is None:  # offline: what an earlier run fetched
-        return _folder_files(download_dataset(name, subset=subset, **hub), subset, splits, one_format=True)
+    """Local copies of the files of a repository that hold a subset and split; only those are fetched.
+
+    Which files those are is remembered, so that an offline run finds what an earlier one fetched.
+    """
+    question = json.dumps([name, subset, list(splits), hub['revision'], hub['use_hf']])
+    memory = cache_root() / 'hub' / f'{hashlib.blake2b(question.encode(), digest_size=12).hexdigest()}.json'
+    try:
+        chosen = _listed(name, subset, splits, hub)
+    except DatasetError as error:
+        if 'offline' not in str(error) or not memory.exists():
+            raise
+        chosen = json.loads(memory.read_text(encoding='utf-8'))
     folder = download_dataset(name, subset=subset, allow_patterns=chosen, force=force, **hub)
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    write_json(str(memory), chosen)
     return [os.path.join(folder, path) for path in chosen]
 
 
-def _listed(name: str, subset: str, splits: Sequence[str], hub: dict[str, Any]) -> list[str] | None:
-    try:
-        paths = list_dataset_files(name, **hub)
-    except DatasetError as error:
-        if 'offline' in str(error):
-            return None
-        raise
+def _listed(name: str, subset: str, splits: Sequence[str], hub: dict[str, Any]) -> list[str]:
+    paths = list_dataset_files(name, **hub)
     configs = None
     if 'README.md' in paths:
         folder = download_dataset(name, allow_patterns=['README.md'], **hub)
         card = Path(folder) / 'README.md'
         configs = card_configs(card.read_text(encoding='utf-8')) if card.exists() else None
     return select_files(paths, subset, splits, name, configs)
-
-
