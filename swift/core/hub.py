@@ -8,6 +8,7 @@ MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN) apply.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -114,36 +115,26 @@ def _hf_files(name: str, revision, token) -> list[str]:
 
 
 def _ms_snapshot(kind: str, name: str, revision, token, allow, ignore, force: bool) -> str:
-    download = _modelscope()
-    wanted = dict(repo_id=name, repo_type=kind, revision=revision, allow_patterns=allow, ignore_patterns=ignore)
+    client = _modelscope(token)
+    wanted = dict(revision=revision, allow_patterns=allow, ignore_patterns=ignore)
     if force:  # the client has no switch for it
         with contextlib.suppress(Exception):  # nothing of it is there yet
-            shutil.rmtree(download(**wanted, local_files_only=True))
-    return download(**wanted, token=token)
+            shutil.rmtree(client.download_repo(name, kind, local_files_only=True, **wanted))
+    return client.download_repo(name, kind, **wanted)
 
 
 def _ms_files(name: str, revision, token) -> list[str]:
-    _modelscope()
-    from modelscope.hub.api import HubApi
-
-    client, files, page, size = HubApi(token=token), [], 1, 200
-    while True:
-        found = client.get_dataset_files(
-            name, revision=revision or 'master', recursive=True, page_number=page, page_size=size
-        )
-        files += [item['Path'] for item in found if item.get('Type') != 'tree']
-        if len(found) < size:
-            return files
-        page += 1
+    return [file.path for file in _modelscope(token).list_repo_files(name, 'dataset', revision=revision) if file.type != 'tree']
 
 
-def _modelscope():
+def _modelscope(token: str | None):
     try:
-        from modelscope.hub.snapshot_download import snapshot_download
+        from modelscope_hub import HubApi
     except ImportError as error:
-        needed = MissingDependencyError('modelscope', 'fetching from ModelScope', extra='modelscope')
+        needed = MissingDependencyError('modelscope_hub', 'fetching from ModelScope', extra='modelscope')
         raise SwiftError(str(needed), '(or use Hugging Face: --use_hf true)') from error
-    return snapshot_download
+    logging.getLogger('modelscope_hub').setLevel(logging.WARNING)
+    return HubApi(token=token)
 
 
 def _check_id(kind: str, name: str, hf: bool) -> None:
@@ -170,6 +161,8 @@ def _reason(error: Exception) -> str:
         return 'offline and not in the local cache'
     if 'NotFound' in name or 'NotExist' in name or '[404]' in text:
         return 'not found'
+    if 'Connect' in name or 'Network' in name or 'Timeout' in name:
+        return 'no connection to the hub'
     return f'{name}: {text[:160]}' if text else name
 
 

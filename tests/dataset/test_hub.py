@@ -89,7 +89,7 @@ def q(*numbers):
 @pytest.mark.parametrize('hf', [True, False])
 def test_ids_are_fetched_by_the_real_client(hub, tmp_path, hf):
     if not hf:
-        pytest.importorskip('modelscope')
+        pytest.importorskip('modelscope_hub')
     prefix = 'MS::' if hf else 'HF::'
     jobs = [
         {'kind': 'data', 'id': 'me/plain#5', 'hf': hf},
@@ -116,7 +116,7 @@ def test_ids_are_fetched_by_the_real_client(hub, tmp_path, hf):
 @pytest.mark.parametrize('hf', [True, False])
 def test_a_second_run_reads_its_copy_unless_told_to_fetch_again(hub, tmp_path, hf):
     if not hf:
-        pytest.importorskip('modelscope')
+        pytest.importorskip('modelscope_hub')
     job = {'kind': 'data', 'id': 'me/plain#2', 'hf': hf}
 
     def fetched():
