@@ -55,11 +55,13 @@ class _SwiftBase:
         """
         from copy import deepcopy
 
-        from swift.tuners.peft import _wrap
+        from swift.tuners.peft import _wrap, taken_for_experts
 
         config = deepcopy(config)
         if getattr(config, 'target_modules', None) in ('all-linear', 'all', 'DEFAULT'):
-            config.target_modules = targets.shortest(model, find_all_linears(model))
+            skipped = taken_for_experts(model)
+            names = [name for name in find_all_linears(model) if name.rpartition('.')[2] not in skipped]
+            config.target_modules = targets.shortest(model, names)
         return _wrap(model, config)
 
     @staticmethod

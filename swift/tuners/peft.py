@@ -19,7 +19,7 @@ from torch import Tensor
 from swift.core.errors import CheckpointError, ModelError, did_you_mean
 from swift.core.log import get_logger
 from swift.tuners import targets
-from swift.tuners.modules import input_embedding, name_of, output_head
+from swift.tuners.modules import find_all_linears, input_embedding, name_of, output_head
 from swift.tuners.starts import add_to_base, as_difference, halves, loftq
 
 if TYPE_CHECKING:
@@ -120,16 +120,19 @@ def build_config(model: Any, args: TunerArgs, info: Any = None) -> LoraConfig:
     tokens = _token_rows(model, args, info)
     saved = targets.modules_to_save(model, args.modules_to_save)
     parameters = targets.target_parameters(model, args.target_parameters)
-    modules = targets.target_modules(model, args, multimodal=multimodal) if args.target_modules or args.target_regex else []
+    modules = []
+    if args.target_modules or args.target_regex:
+        modules = targets.target_modules(model, args, multimodal=multimodal, skipped=taken_for_experts(model))
     if not modules and not parameters:
         raise ModelError('LoRA has nothing to adapt;', 'name modules in --target_modules or --target_regex.')
-    if parameters and args.lora_dropout:
-        logger.info('--lora_dropout is 0 where bare parameters are adapted (--target_parameters)')
+    experts = bool(parameters) or _means_experts(model, modules)
+    if experts and args.lora_dropout:
+        logger.info('--lora_dropout is taken as 0: bare parameters (experts) are adapted, and have no input to drop')
     config = LoraConfig(
         task_type='CAUSAL_LM',
         r=args.lora_rank,
         lora_alpha=args.lora_alpha,
-        lora_dropout=0.0 if parameters else args.lora_dropout,
+        lora_dropout=0.0 if experts else args.lora_dropout,
         target_modules=modules,
         target_parameters=parameters,
         modules_to_save=saved,
@@ -141,6 +144,36 @@ def build_config(model: Any, args: TunerArgs, info: Any = None) -> LoraConfig:
         ensure_weight_tying=bool(saved) and bool(getattr(model.config, 'tie_word_embeddings', False)),
     )
     return config
+
+
+def taken_for_experts(model: Any) -> frozenset[str]:
+    """Last names of linear layers that PEFT takes for stacked experts in this architecture.
+
+    Where experts were separate layers once (qwen2_moe and its relatives), PEFT reads `gate_proj`, `up_proj`, `down_proj`
+    as the stacked parameters, also when dense layers and shared experts are meant; an adapter on those could not be
+    loaded by PEFT again.
+    """
+    names = {name.rpartition('.')[2] for name in find_all_linears(model)}
+    taken = frozenset(name for name in names if _means_experts(model, [name]))
+    if taken:
+        logger.info('all-linear leaves out %s: PEFT takes these names for the experts of %s', ', '.join(sorted(taken)), model.config.model_type)
+    return taken
+
+
+def _means_experts(model: Any, modules: list[str] | str) -> bool:
+    """Whether PEFT would turn these target modules into target parameters."""
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:  # a PEFT from before transformers 5
+        return False
+    if not modules or not hasattr(model.config, 'model_type'):
+        return False
+    trial = LoraConfig(target_modules=modules)
+    try:
+        convert_peft_config_for_transformers(trial, model, None)
+    except ValueError:  # one of several names that are fused into one parameter
+        return True
+    return bool(trial.target_parameters)
 
 
 def _init(args: TunerArgs) -> bool | str:

@@ -27,16 +27,19 @@ if TYPE_CHECKING:
 _ALL = ('all-linear', 'all_linear', 'all', 'ALL', 'DEFAULT', 'AUTO')
 
 
-def target_modules(model: nn.Module, args: TunerArgs, *, multimodal: bool = False) -> list[str] | str:
+def target_modules(
+    model: nn.Module, args: TunerArgs, *, multimodal: bool = False, skipped: frozenset[str] = frozenset()
+) -> list[str] | str:
     """What PEFT's `target_modules` should be: short name endings where they say exactly the same, else an expression.
 
-    Raises ModelError for a name that matches nothing (with the nearest one), so a typo never trains less in silence.
+    `skipped` are last name components that all-linear leaves out beside its own. Raises ModelError for a name that matches nothing (with the nearest one), so a typo never trains less in silence.
     """
     if args.target_regex:
         return _checked_regex(model, args.target_regex)
     wanted: list[str] = []
     for target in args.target_modules:
-        wanted += _expand(model, target, multimodal)
+        found = _expand(model, target, multimodal)
+        wanted += [name for name in found if target not in _ALL or name.rpartition('.')[2] not in skipped]
     return shortest(model, list(dict.fromkeys(wanted)))
 
 

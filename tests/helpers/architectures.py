@@ -160,7 +160,7 @@ def trip(model_type: str, directory: str) -> dict[str, Any]:
     _same('base after saving and loading', plain, logits(loaded.model))
     before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     torch.manual_seed(0)
-    tuned = prepare_tuner(loaded.model, TunerArgs(lora_dropout=0.0), info=loaded.info)
+    tuned = prepare_tuner(loaded.model, TunerArgs(), info=loaded.info)
     reach = coverage(tuned)
     optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=2e-3)
     tuned.train()

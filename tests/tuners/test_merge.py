@@ -84,3 +84,26 @@ def test_experts_are_pointed_out_and_can_be_reached():
     before = logits(model)
     assert (logits(merge(model)[0]) - before).abs().max() < 1e-5
     assert not any('gate.lora' in name for name, _ in model.named_parameters())  # the router stays as trained
+
+
+def test_names_that_peft_takes_for_experts_stay_out():
+    """DeepSeek-V3 has plain layers named like its experts; PEFT would adapt the experts instead, and fail with dropout."""
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    def moe():
+        torch.manual_seed(0)
+        return DeepseekV3ForCausalLM(
+            DeepseekV3Config(
+                vocab_size=640, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=16,
+                kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=16, intermediate_size=96, moe_intermediate_size=32,
+                n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1, first_k_dense_replace=1, n_shared_experts=1,
+            )
+        )  # fmt: skip
+
+    model = prepare_tuner(moe(), TunerArgs(lora_dropout=0.05))
+    assert not any('mlp' in name for name, p in model.named_parameters() if p.requires_grad)
+    assert coverage(model).suggestion == ['experts.gate_up_proj', 'experts.down_proj']
+    asked = prepare_tuner(moe(), TunerArgs(target_modules=['q_b_proj', 'gate_proj', 'up_proj', 'down_proj'], lora_dropout=0.05))
+    assert coverage(asked).suggestion == []  # named on purpose, they are the experts
+    steps(asked)
+    assert merge(asked)[1].max_diff < 1e-4
