@@ -86,7 +86,7 @@ class WandB:
 
 
 class MLflow:
-    """MLflow; `--mlflow_tracking_uri` or MLFLOW_TRACKING_URI, else the folder `mlruns` in the run folder."""
+    """MLflow; `--mlflow_tracking_uri` or MLFLOW_TRACKING_URI, else the file mlflow.db in the run folder."""
 
     def __init__(self, facts: RunFacts):
         import mlflow
