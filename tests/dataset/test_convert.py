@@ -4,7 +4,13 @@ import pytest
 
 from swift.core.errors import RowError
 from swift.core.types import Conversation
-from swift.dataset import AlpacaPreprocessor, AutoPreprocessor, MessagesPreprocessor, ResponsePreprocessor, RowPreprocessor
+from swift.dataset import (
+    AlpacaPreprocessor,
+    AutoPreprocessor,
+    MessagesPreprocessor,
+    ResponsePreprocessor,
+    RowPreprocessor,
+)
 from swift.dataset.bad_rows import SkipRow
 from swift.dataset.convert import to_row
 
