@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unicodedata import east_asian_width
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / 'demo_output'
@@ -53,10 +54,15 @@ def table(answers: dict[str, list[dict]], words: int) -> None:
         first = answers['before'][i]
         question = next(m['content'] for m in reversed(first['messages']) if m['role'] == 'user')
         rows.append([question, first['labels'], *(rows_of[i]['response'] for rows_of in answers.values())])
-    rows = [[' '.join(cell.split())[:36] for cell in row] for row in rows]
-    widths = [max(len(row[c]) for row in [columns, *rows]) for c in range(len(columns))]
+    rows = [[' '.join(cell.split())[:38] for cell in row] for row in rows]
+    widths = [max(width(row[c]) for row in [columns, *rows]) for c in range(len(columns))]
     for row in [columns, ['-' * w for w in widths], *rows]:
-        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print('  '.join(cell + ' ' * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)).rstrip())
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that the text takes."""
+    return sum(2 if east_asian_width(char) in 'WF' else 1 for char in text)
 
 
 def main() -> int:
@@ -66,7 +72,7 @@ def main() -> int:
     run, merged = OUT / 'lora', OUT / 'merged'
     before = ask('before', '--model', 'tiny')
     swift('sft', '--model', 'tiny', '--dataset', TAUGHT, '--tuner_type', 'lora', '--lora_rank', '16', '--num_train_epochs', '12',
-          '--per_device_train_batch_size', '8', '--learning_rate', '4e-3', '--logging_steps', '5',
+          '--per_device_train_batch_size', '8', '--learning_rate', '4e-3', '--logging_steps', '10',
           '--add_version', 'false', '--output_dir', str(run.relative_to(ROOT)))  # fmt: skip
     after = ask('after', '--adapters', str(run.relative_to(ROOT)))
     swift('merge-lora', '--adapters', str(run.relative_to(ROOT)), '--output_dir', str(merged.relative_to(ROOT)))

@@ -23,7 +23,7 @@ def write(path: Path, rows) -> int:
 
 def held_out(rng: Random, per_task: int):
     """Distinct held-out questions, at most `per_task` of a task, with the task's name and its answer as `solution`."""
-    for task in TASKS:
+    for task in [task for task in TASKS if task != 'small_talk']:
         seen = set()
         for _ in range(50 * per_task):
             example = draw(rng, held_out=True, task=task)
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seed', type=int, default=42)
     parser.add_argument('--documents', type=int, default=12_000, help='rows of pt.jsonl, about 100 tokens each')
-    parser.add_argument('--conversations', type=int, default=170_000, help='rows of sft.jsonl, about 30 tokens each')
+    parser.add_argument('--conversations', type=int, default=150_000, help='rows of sft.jsonl, about 30 tokens each')
     parser.add_argument('--per_task', type=int, default=100, help='held-out questions of every task')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

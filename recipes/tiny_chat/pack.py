@@ -29,10 +29,13 @@ def main() -> None:
     model.save_pretrained(options.out)
     for name in FILES:
         shutil.copyfile(options.start / name, options.out / name)
-    config = options.out / 'config.json'
-    facts = json.loads(config.read_text(encoding='utf-8'))
-    facts.pop('transformers_version', None)  # the weights belong to no version
-    config.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+    for name in ('config.json', 'generation_config.json'):
+        path = options.out / name
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        facts.pop('transformers_version', None)  # the weights belong to no version
+        path.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+    for path in options.out.iterdir():
+        path.chmod(0o644)
     size = sum(file.stat().st_size for file in options.out.iterdir())
     if size > LIMIT:
         raise SystemExit(f'{options.out} has {size:,} bytes, more than {LIMIT:,}')

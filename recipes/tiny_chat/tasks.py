@@ -1,8 +1,8 @@
 """The tasks tiny-chat learns. Each makes one `Example` from a random generator.
 
 Whether a question is held out depends on a hash of `Example.key`. For sums and rows of items the key is the numbers or
-items themselves, so a held-out question is never trained in any wording, language or order of the operands. Facts and
-talk have to be seen to be known: there the key holds the wording, and what is held out is the way of asking.
+items themselves, so a held-out question is never trained in any wording, language or order of the operands. Facts have
+to be seen to be known: there the key holds the wording, and what is held out is the way of asking.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Example:
 
     @property
     def held_out(self) -> bool:
+        if self.task == 'small_talk':
+            return False  # nothing to infer: a greeting is known or not
         if self.task in ('add', 'sub') and all(len(number) == 1 for number in self.key.split()):
             return False  # sums of single digits are the steps of every longer one
         digest = hashlib.sha256(f'{self.task} {self.key}'.encode()).digest()
@@ -38,11 +40,11 @@ class Example:
 
 
 # ---- arithmetic ----
-_ADD = ['{a} + {b} = ?', '{a} + {b} = ?', 'What is {a} + {b}?', 'What is {a} plus {b}?', 'Calculate {a} + {b}.', 'Add {a} and {b}.',
+_ADD = ['{a} + {b} = ?', '{a} + {b} = ?', '{a} + {b}', '{a}+{b}=?', 'What is {a} + {b}?', 'What is {a} plus {b}?', 'Calculate {a} + {b}.', 'Add {a} and {b}.',
         '{a} 加 {b} 等于多少?', '计算 {a} + {b}。']
-_SUB = ['{a} - {b} = ?', '{a} - {b} = ?', 'What is {a} - {b}?', 'What is {a} minus {b}?', 'Calculate {a} - {b}.', 'Take {b} from {a}.',
+_SUB = ['{a} - {b} = ?', '{a} - {b} = ?', '{a} - {b}', '{a}-{b}=?', 'What is {a} - {b}?', 'What is {a} minus {b}?', 'Calculate {a} - {b}.', 'Take {b} from {a}.',
         '{a} 减 {b} 等于多少?', '计算 {a} - {b}。']
-_MUL = ['{a} * {b} = ?', '{a} * {b} = ?', 'What is {a} * {b}?', 'What is {a} times {b}?', 'Calculate {a} * {b}.', 'Multiply {a} by {b}.',
+_MUL = ['{a} * {b} = ?', '{a} * {b} = ?', '{a} * {b}', '{a}*{b}=?', 'What is {a} * {b}?', 'What is {a} times {b}?', 'Calculate {a} * {b}.', 'Multiply {a} by {b}.',
         '{a} 乘 {b} 等于多少?', '计算 {a} * {b}。']
 
 
@@ -73,6 +75,18 @@ def mul(rng: Random) -> Example:
     a, b = rng.randrange(2, 10), rng.randrange(2, 100)
     a, b = (a, b) if rng.random() < 0.5 else (b, a)
     return _arithmetic('mul', _MUL, '*', a, b, a * b, rng)
+
+
+def add_big(rng: Random) -> Example:
+    a, b = rng.randrange(100, 1000), rng.randrange(10, 1000)
+    a, b = (a, b) if rng.random() < 0.5 else (b, a)
+    return _arithmetic('add_big', _ADD, '+', a, b, a + b, rng)
+
+
+def sub_big(rng: Random) -> Example:
+    a = rng.randrange(100, 1000)
+    b = rng.randrange(10, a)
+    return _arithmetic('sub_big', _SUB, '-', a, b, a - b, rng)
 
 
 # ---- rows of items ----
@@ -186,13 +200,14 @@ def small_talk(rng: Random) -> Example:
     return Example('small_talk', question, question, answer, f'{question} {answer}')
 
 
-ARITHMETIC = ('add', 'sub', 'mul', 'add3')
+ARITHMETIC = ('add', 'sub', 'mul', 'add3', 'add_big', 'sub_big')
 # task → (generator, share of the training rows)
 TASKS: dict[str, tuple[Callable[[Random], Example], float]] = {
-    'add': (add, 0.24), 'sub': (sub, 0.17), 'mul': (mul, 0.10), 'add3': (add3, 0.04),
-    'copy': (copy, 0.05), 'reverse': (reverse, 0.06), 'sort': (sort, 0.06), 'count': (count, 0.03),
-    'count_letter': (count_letter, 0.02), 'largest': (largest, 0.03), 'pick': (pick, 0.03), 'following': (following, 0.02),
-    'compare': (compare, 0.02), 'parity': (parity, 0.01), 'fact': (fact, 0.10), 'small_talk': (small_talk, 0.02),
+    'add': (add, 0.19), 'sub': (sub, 0.14), 'mul': (mul, 0.10), 'add3': (add3, 0.04),
+    'add_big': (add_big, 0.06), 'sub_big': (sub_big, 0.05), 'copy': (copy, 0.04), 'reverse': (reverse, 0.06),
+    'sort': (sort, 0.05), 'count': (count, 0.03), 'count_letter': (count_letter, 0.03), 'largest': (largest, 0.03),
+    'pick': (pick, 0.02), 'following': (following, 0.02), 'compare': (compare, 0.02), 'parity': (parity, 0.01),
+    'fact': (fact, 0.09), 'small_talk': (small_talk, 0.02),
 }  # fmt: skip
 
 
@@ -241,7 +256,7 @@ def with_system(rng: Random) -> dict:
 
 def thinking(rng: Random) -> dict:
     """A sum worked out digit by digit before the answer."""
-    example = draw(rng, task=rng.choice(['add', 'sub']))
+    example = draw(rng, task=rng.choice(['add', 'sub', 'add_big', 'sub_big']))
     first, sign, second = example.text.split(' = ')[0].split()
     question = rng.choice([f'Think first: {first} {sign} {second} = ?', f'Think step by step: {first} {sign} {second} = ?'])
     answer = {'role': 'assistant', 'reasoning_content': _by_hand(int(first), sign, int(second)), 'content': example.answer}
@@ -310,8 +325,8 @@ def _turn(question: str, answer: str) -> list[dict]:
 
 # kind of conversation → (generator, share of the rows)
 CONVERSATIONS: dict[str, tuple[Callable[[Random], dict], float]] = {
-    'single': (single, 0.84), 'multi_turn': (multi_turn, 0.05), 'with_system': (with_system, 0.05),
-    'thinking': (thinking, 0.04), 'tool_use': (tool_use, 0.02),
+    'single': (single, 0.83), 'multi_turn': (multi_turn, 0.05), 'with_system': (with_system, 0.05),
+    'thinking': (thinking, 0.05), 'tool_use': (tool_use, 0.02),
 }  # fmt: skip
 
 

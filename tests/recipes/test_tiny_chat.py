@@ -62,9 +62,10 @@ def test_no_held_out_sum_is_in_the_training_files_in_any_wording_or_order(data):
     for row in read(data[0] / 'sft.jsonl'):
         for message in row['messages']:
             text = message['content'].replace(' plus ', ' + ').replace(' times ', ' * ').replace(' 加 ', ' + ').replace(' 乘 ', ' * ')
+            text = re.sub(r'(\d)([+*])(\d)', r'\1 \2 \3', text)
             text = re.sub(r'Add (\d+) and (\d+)', r'\1 + \2', re.sub(r'Multiply (\d+) by (\d+)', r'\1 * \2', text))
             trained |= sums(text)
-    held_out = [row for row in read(data[0] / 'heldout.jsonl') if row['task'] in ('add', 'mul')]
+    held_out = [row for row in read(data[0] / 'heldout.jsonl') if row['task'] in ('add', 'mul', 'add_big')]
     asked = set()
     for row in held_out:
         numbers = tuple(sorted(int(n) for n in re.findall(r'\d+', row['messages'][0]['content'])))
@@ -75,7 +76,7 @@ def test_no_held_out_sum_is_in_the_training_files_in_any_wording_or_order(data):
 
 @pytest.mark.parametrize('task, right', [
     ('add', lambda n: n[0] + n[1]), ('add3', sum), ('mul', lambda n: n[0] * n[1]),
-    ('sub', lambda n: max(n) - min(n)), ('parity', lambda n: 'odd' if n[0] % 2 else 'even'),
+    ('add_big', sum), ('sub', lambda n: max(n) - min(n)), ('sub_big', lambda n: max(n) - min(n)), ('parity', lambda n: 'odd' if n[0] % 2 else 'even'),
 ])  # fmt: skip
 def test_answers_are_true(tasks, task, right):
     for i in range(200):
