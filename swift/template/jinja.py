@@ -103,13 +103,17 @@ def compile_template(source: str) -> jinja2.Template:
 class Renderer:
     """One chat template with the values that are the same for every conversation (special tokens, switches)."""
 
-    def __init__(self, source: str, variables: dict[str, Any] | None = None):
+    def __init__(self, source: str, variables: dict[str, Any] | None = None, *, parts: bool = False):
+        """`parts`: contents are handed over as lists of parts, for templates that print no plain strings."""
         self.source = source
+        self.parts = parts
         self.variables = dict(variables or {})
         self.compiled = compile_template(source)
 
     def __call__(self, messages: list[dict], tools: list | None = None, *, generation_prompt: bool = False) -> str:
         """The text of a conversation, or TemplateError with the template's own words."""
+        if self.parts:
+            messages = [_in_parts(m) for m in messages]
         try:
             return self.compiled.render(
                 messages=messages,
@@ -129,8 +133,21 @@ class Renderer:
         except TemplateError:
             return None
 
+    def in_parts(self) -> Renderer:
+        """The same template, given contents as lists of parts."""
+        return Renderer(self.source, self.variables, parts=True)
+
     def __reduce__(self):
-        return Renderer, (self.source, self.variables)
+        return _renderer, (self.source, self.variables, self.parts)
+
+
+def _renderer(source: str, variables: dict[str, Any], parts: bool) -> Renderer:
+    return Renderer(source, variables, parts=parts)
+
+
+def _in_parts(message: dict) -> dict:
+    content = message.get('content')
+    return {**message, 'content': [{'type': 'text', 'text': content}]} if isinstance(content, str) else message
 
 
 @lru_cache(maxsize=512)

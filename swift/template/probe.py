@@ -136,6 +136,14 @@ def before(traced: Trace | None, index: int) -> str | None:
     return traced.text[max(earlier, default=0) : first]
 
 
+def wants_parts(render: Renderer) -> bool:
+    """The template prints contents that are lists of parts, and no plain strings (some of multimodal models)."""
+    messages = [user('one'), assistant('one')]
+    if 'answer one' in (render.attempt(messages) or ''):
+        return False
+    return 'answer one' in (render.in_parts().attempt(messages) or '')
+
+
 def probe(render: Renderer, eos: str | None) -> Facts:
     """Learn a template. Never raises: what can't be rendered stays unknown."""
     facts = Facts()
@@ -296,7 +304,7 @@ _OPEN_THINK = re.compile(r'<([^<>\s/]*think[^<>\s]*)>\s*$')
 
 
 def _learn_empty_think(facts: Facts, render: Renderer) -> None:
-    off = Renderer(render.source, {**render.variables, 'enable_thinking': False})
+    off = Renderer(render.source, {**render.variables, 'enable_thinking': False}, parts=render.parts)
     block = ''
     for prompt in (off.attempt([user('one')], generation_prompt=True), facts.generation_prompt):
         if prompt and (match := _EMPTY_THINK.search(prompt)):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from swift.core.errors import RowError
 from swift.template.jinja import Renderer
-from swift.template.probe import Facts, after, common_tokens, probe, shared_start
+from swift.template.probe import Facts, after, common_tokens, probe, shared_start, wants_parts
 from swift.template.trace import MARKUP, Trace, strings, trace
 
 
@@ -97,7 +97,7 @@ class SpanFinder:
     """Spans for one template and one set of template variables. Learns about the template when it is built."""
 
     def __init__(self, render: Renderer, eos_token: str | None = None):
-        self.render = render
+        self.render = render = render.in_parts() if wants_parts(render) else render
         self.eos_token = eos_token
         self.facts: Facts = probe(render, eos_token)
         self._starts: OrderedDict[tuple, int] = OrderedDict()

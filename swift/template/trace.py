@@ -44,6 +44,8 @@ class _Marker:
     def __init__(self, area: int) -> None:
         self.first, self.pattern = _AREAS[area]
         self.owners: list[int] = []
+        self.names: set[int] = set()
+        """Marks of function names: a tool's result may repeat the name of the call, which is then nobody's word."""
 
     def wrap(self, text: str, owner: int) -> str:
         if not MARKUP.sub('', text).strip():  # nothing but markup: then it is the words
@@ -103,7 +105,9 @@ def _mark_call(marker: _Marker, call: Any, owner: int, names: bool) -> Any:
     inner = call.get('function')
     target = dict(inner) if isinstance(inner, dict) else call
     if names and isinstance(target.get('name'), str):
+        before = len(marker.owners)
         target['name'] = marker.wrap(target['name'], owner)
+        marker.names.update(range(before, len(marker.owners)))
     if 'arguments' in target:
         target['arguments'] = marker.wrap_values(target['arguments'], owner)
     if target is not call:
@@ -189,12 +193,13 @@ def _unmark(marked: str, marker: _Marker) -> tuple[str, list[tuple[int, int, int
     pieces: list[tuple[int, int, int]] = []
     at = length = 0
     opened: tuple[int, int] | None = None  # (mark, position)
+    printed: set[int] = set()
     for match in marker.pattern.finditer(marked):
         out.append(marked[at : match.start()])
         length += match.start() - at
         at = match.end()
         number, closing = divmod(ord(match.group()) - marker.first, 2)
-        if number >= len(owners):
+        if number >= len(owners) or number in printed:
             continue
         if not closing:
             if opened is not None:
@@ -203,6 +208,8 @@ def _unmark(marked: str, marker: _Marker) -> tuple[str, list[tuple[int, int, int
         elif opened is not None and opened[0] == number:
             pieces.append((opened[1], length, owners[number]))
             opened = None
+            if number in marker.names:
+                printed.add(number)
         else:
             pieces.append((length, length, owners[number]))
     if opened is not None:

@@ -161,3 +161,17 @@ def test_importing_spans_needs_neither_transformers_nor_torch():
     code = 'import sys, swift.template.spans; print([m for m in ("transformers", "torch", "numpy") if m in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == '[]'
+
+
+def test_the_name_of_a_call_repeated_with_its_result_is_not_trained():
+    jinja = source('late').replace("'<result>' + m.content", "'<result>' + messages[loop.index0 - 1].tool_calls[0].function.name + m.content")
+    text, spans = assistant_spans(jinja, CONVERSATIONS['tools'][1:], tools_of('tools'))
+    assert '<result>weatherGOT0' in text
+    assert text[slice(*spans[0])] == '<call>weather{"city": "CITY0"}</call>'
+
+
+def test_contents_are_given_in_parts_where_a_template_prints_nothing_else():
+    jinja = "{% for m in messages %}{{ m.role + ':' }}{% for p in m.content %}{{ p.text }}{% endfor %}{{ '<end>' }}{% endfor %}"
+    text, spans = assistant_spans(jinja, TWO)
+    assert [text[a:b] for a, b in spans] == ['SAY0 it is this. DONE0<end>', 'SAY1 it is this. DONE1<end>']
+    assert spans == assistant_spans(jinja, [{**m, 'content': [{'type': 'text', 'text': m['content']}]} for m in TWO])[1]
