@@ -3,6 +3,7 @@
     python benchmarks/architectures.py                      # all, one after another
     python benchmarks/architectures.py llama qwen3 mamba    # some
     python benchmarks/architectures.py --part 1/4           # a quarter of them
+    python benchmarks/architectures.py --sft                # through `swift sft` instead of the bare tuner
     python benchmarks/architectures.py --table results/*.jsonl > table.md
 
 One JSON line an architecture goes to stdout (or `--out`).
@@ -29,13 +30,14 @@ def main() -> None:
     parser.add_argument('--part', default='1/1', help='which share of the list, such as 2/4')
     parser.add_argument('--out', help='append the JSON lines to this file')
     parser.add_argument('--limit', type=int, default=90, help='seconds for one architecture')
+    parser.add_argument('--sft', action='store_true', help='train through swift sft')
     parser.add_argument('--table', nargs='+', help='print a Markdown table from result files')
     parser.add_argument('--debug', action='store_true', help='print tracebacks')
     args = parser.parse_args()
     if args.table:
         print(table([json.loads(line) for path in args.table for line in open(path, encoding='utf-8')]))
         return
-    from tests.helpers.architectures import model_types, quiet, trip
+    from tests.helpers.architectures import model_types, quiet, sft_trip, trip
 
     quiet()
     index, count = map(int, args.part.split('/'))
@@ -43,7 +45,8 @@ def main() -> None:
     passed = 0
     for name in names:
         with tempfile.TemporaryDirectory() as directory:
-            result = attempt(name, directory, trip, args.limit, args.debug)
+            result = dict(way='sft' if args.sft else 'lora')
+            result |= attempt(name, directory, sft_trip if args.sft else trip, args.limit, args.debug)
         passed += result['ok']
         line = json.dumps(result, ensure_ascii=False)
         if args.out:
@@ -70,16 +73,22 @@ def attempt(name: str, directory: str, trip, limit: int, debug: bool) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: one row an architecture, the last result of each."""
-    last = {row['model_type']: row for row in rows}
-    lines = ['| model_type | LoRA trip | reached by all-linear | experts (`--target_parameters`) |', '|---|---|---|---|']
+    """Markdown: one row an architecture, the last result of each way."""
+    last: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        last.setdefault(row['model_type'], {})[row['way']] = row
+    lines = ['| model_type | LoRA | swift sft | reached by all-linear | experts (`--target_parameters`) |', '|---|---|---|---|---|']
     for name in sorted(last):
-        row = last[name]
-        if row['ok']:
-            lines.append(f'| {name} | yes | {100 * row["share"]:.0f} % | {" ".join(row["experts"])} |')
-        else:
-            lines.append(f'| {name} | no: {row["error"].replace("|", "/")[:160]} | | |')
-    return '\n'.join([f'{sum(row["ok"] for row in last.values())} of {len(last)} pass.', '', *lines])
+        lora, sft = last[name].get('lora', {}), last[name].get('sft', {})
+        trained = ('yes, padded' if sft['padded'] else 'yes') if sft.get('ok') else reason(sft)
+        reach = f'{100 * lora["share"]:.0f} %' if lora.get('ok') else ''
+        lines.append(f'| {name} | {"yes" if lora.get("ok") else reason(lora)} | {trained} | {reach} | {" ".join(lora.get("experts", []))} |')
+    counts = [sum(bool(ways.get(way, {}).get('ok')) for ways in last.values()) for way in ('lora', 'sft')]
+    return '\n'.join([f'{counts[0]} of {len(last)} pass with LoRA, {counts[1]} through `swift sft`.', '', *lines])
+
+
+def reason(row: dict) -> str:
+    return f'no: {row["error"].replace("|", "/")[:160]}' if row else 'not run'
 
 
 if __name__ == '__main__':

@@ -200,6 +200,35 @@ def trip(model_type: str, directory: str) -> dict[str, Any]:
     )
 
 
+def sft_trip(model_type: str, directory: str) -> dict[str, Any]:
+    """Two steps of `swift sft` with its defaults on a tiny chat data set, then the adapter reloaded and merged."""
+    import contextlib
+    import io
+
+    from swift import sft_main
+    from swift.arguments.model import ModelArgs
+    from swift.model import load_model
+    from swift.tuners import load_adapter, merge
+
+    start = time.perf_counter()
+    shutil.rmtree(directory, ignore_errors=True)
+    build(model_type, os.path.join(directory, 'base'))
+    data = os.path.join(directory, 'data.jsonl')
+    with open(data, 'w', encoding='utf-8') as file:
+        for i in range(12):
+            answer = f'The answer is {2 * i}. ' + 'fox ' * (i % 5)
+            file.write(json.dumps({'query': f'What is {i} + {i}?', 'response': answer}) + '\n')
+    command = f'--model {directory}/base --dataset {data} --output_dir {directory}/run --add_version false --max_steps 2 --save_steps 2'
+    command += ' --per_device_train_batch_size 2 --learning_rate 1e-3 --max_length 128 --logging_steps 1 --report_to none'
+    log = io.StringIO()
+    with contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
+        result = sft_main(command.split())
+    loaded = load_model(ModelArgs(model=result['last_model_checkpoint']))
+    report = merge(load_adapter(loaded.model, loaded.info.adapters))[1]
+    losses = [entry['loss'] for entry in result['log_history'] if 'loss' in entry]
+    return dict(sft_loss=losses, padded='padded rows' in log.getvalue(), max_diff=report.max_diff, seconds=time.perf_counter() - start)
+
+
 def _same(what: str, wanted: Any, got: Any, tolerance: float = 1e-5) -> None:
     difference = (wanted - got).abs().max().item()
     if not difference <= tolerance * max(1.0, wanted.abs().max().item()):
