@@ -57,20 +57,27 @@ class BadRows:
         """Rows judged so far."""
         return self.bad_count + self.good_count
 
-    def finish(self) -> None:
-        """All rows were seen: stop if too many (or all) are bad, else say in one line how many were skipped."""
+    def check(self) -> None:
+        """Stop if too many (or all) of the rows judged so far are bad. Raises DatasetError."""
         if self.bad_count > self.limit * self.total or (self.total and not self.good_count):
             self._stop()
+
+    def finish(self) -> None:
+        """All rows were seen: stop if too many (or all) are bad, else say in one line how many were skipped."""
+        self.check()
         if self.bad_count > len(self.first):
             get_logger().warning('%d of %d rows are bad and were skipped (--strict true stops at the first)',
                                  self.bad_count, self.total)  # fmt: skip
         if self.skipped_count:
             get_logger().info('%d rows were left out by their preprocessor', self.skipped_count)
 
-    def merge(self, bad: int, good: int, skipped: int, first: list[str]) -> None:
-        """Add the counts of rows that were judged before (tokens read back from the cache)."""
+    def merge(self, bad: int, good: int, skipped: int, first: list[str], shown: bool = False) -> None:
+        """Add the counts of rows that were judged before (tokens read back from the cache); say so unless they
+        were `shown`."""
         if bad and self.strict:
             raise RowError(first[0] if first else f'{bad} bad rows')
+        if bad and not shown:
+            get_logger().warning('%d of %d rows are bad and were skipped; the first: %s', bad, bad + good, ' | '.join(first))
         self.bad_count, self.good_count = self.bad_count + bad, self.good_count + good
         self.skipped_count += skipped
         self.first += first[: max(0, self.shown - len(self.first))]

@@ -75,7 +75,7 @@ def encode_rows(
         with contextlib.closing(encoded_chunks(source, encode_batch, num_proc)) as encoded:  # ends its workers
             chunks = _with_progress(_judged(encoded, counted), len(source), title)
             store = write_store(path, _checked(chunks, counted), lambda: _counts(counted))
-        bad_rows.merge(counted.bad_count, counted.good_count, counted.skipped_count, counted.first)
+        bad_rows.merge(counted.bad_count, counted.good_count, counted.skipped_count, counted.first, shown=True)
     _report(store, title, time.monotonic() - begun)
     return store
 

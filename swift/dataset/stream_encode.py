@@ -41,6 +41,7 @@ class StreamSamples:
             for error in errors:
                 self.bad_rows.add(error)
             yield begin, found
+        self.bad_rows.check()
 
     def _encoded(self) -> Iterator[tuple[dict[str, Any], tuple[list[Sample], int, list[RowError]]]]:
         if self.num_proc <= 1:

@@ -161,7 +161,7 @@ def test_a_killed_worker_is_a_readable_error(tmp_path):
     assert len(encode_rows(data, encode, cache_key='k', num_proc=2)) == 600
 
 
-def test_bad_rows_are_counted_shown_and_skipped(tmp_path, caplog):
+def test_bad_rows_are_counted_shown_and_skipped(tmp_path, capsys):
     items = rows(100)
     for index in (3, 50):
         items[index]['response'] = 'boom'
@@ -171,8 +171,10 @@ def test_bad_rows_are_counted_shown_and_skipped(tmp_path, caplog):
     assert len(store) == 97 and (bad.bad_count, bad.good_count) == (3, 97)
     assert bad.first[0] == f'{tmp_path}/data.jsonl:4: boom' and bad.first[2].startswith(f'{tmp_path}/data.jsonl:61: ')
     again = BadRows()
+    capsys.readouterr()
     encode_rows(source(tmp_path, items), encode, cache_key='k', bad_rows=again)
     assert (again.bad_count, again.first) == (3, bad.first)  # the cache remembers them
+    assert capsys.readouterr().err.count('3 of 100 rows are bad and were skipped; the first: ' + bad.first[0]) == 1
 
 
 def test_more_than_a_tenth_bad_stops(tmp_path):

@@ -156,3 +156,9 @@ def test_what_streaming_cannot_do(tmp_path, paths):
         build(paths, group_by_length=True)
     with pytest.raises(CheckpointError, match='another plan'):
         build(paths, 'packed').load_state_dict(build(paths).state_dict())
+
+
+def test_a_stream_with_too_many_bad_rows_stops_at_its_end(tmp_path):
+    items = [{**row, 'response': 'boom'} if number % 2 else row for number, row in enumerate(rows(60))]
+    with pytest.raises(DatasetError, match='30 of 60 rows are bad, more than 10%'):
+        names(build([write_jsonl(tmp_path / 'x.jsonl', items)]))
