@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from swift.arguments.tuner import TunerArgs
 from swift.core.errors import SwiftError
 from swift.trainers.optimizers.base import OptimizerCallback
-from swift.tuners import optimizer_groups
 
 DEFAULT_RATIO = 16.0
 """The paper's recommendation for lr_B / lr_A."""
 
 
 class LoraPlus(OptimizerCallback):
-    """Parameter groups by the tuner's own rule; `lorap_lr_ratio` of the training arguments, without it 16."""
+    """B matrices at ratio · lr, everything else that learns at lr, each with and without weight decay.
+
+    The ratio is `lorap_lr_ratio` of the training arguments, without it 16.
+    """
 
     def groups(self) -> list[dict[str, Any]]:
-        """A and the rest at lr, B at ratio · lr; each with and without weight decay."""
-        model, args = self.trainer.model, self.args
-        if not any('lora_B' in name or 'lora_embedding_B' in name for name, value in model.named_parameters() if value.requires_grad):
+        """Up to four parameter groups; an empty one is left out."""
+        args, model = self.args, self.trainer.model
+        ratio = args.lorap_lr_ratio or DEFAULT_RATIO
+        if ratio <= 0:
+            raise SwiftError(f'--lorap_lr_ratio must be positive, got {ratio};', 'the paper recommends 16')
+        decayed = set(self.trainer.get_decay_parameter_names(model))
+        found: dict[tuple[bool, bool], list[Any]] = {}
+        for name, value in model.named_parameters():
+            if value.requires_grad:
+                fast = '.lora_B.' in name or '.lora_embedding_B.' in name
+                found.setdefault((fast, name in decayed), []).append(value)
+        if not any(fast for fast, _ in found):
             raise SwiftError('--optimizer lorap (--lorap_lr_ratio) needs LoRA matrices, but none learn;', 'use --tuner_type lora')
-        ratio = getattr(args, 'lorap_lr_ratio', None) or DEFAULT_RATIO
-        return optimizer_groups(model, TunerArgs(lorap_lr_ratio=ratio), lr=args.learning_rate, weight_decay=args.weight_decay)
+        return [
+            {'params': values, 'lr': args.learning_rate * (ratio if fast else 1.0), 'weight_decay': args.weight_decay if decay else 0.0}
+            for (fast, decay), values in sorted(found.items(), key=lambda item: item[0])
+        ]
