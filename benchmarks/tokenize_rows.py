@@ -94,7 +94,9 @@ def main() -> None:
 
     print(f'{len(rows)} rows, {tokens / len(rows):.0f} tokens each, template {options.template}, one core')
     print(f'encode_batch with labels:        {len(rows) / ours:8.0f} rows/s  ({len(rows) / ours_cpu:.0f} by CPU time)')
-    print(f'apply_chat_template, no labels:  {len(part) / plain:8.0f} rows/s  ({len(part) / plain_cpu:.0f} by CPU time)')
+    print(
+        f'apply_chat_template, no labels:  {len(part) / plain:8.0f} rows/s  ({len(part) / plain_cpu:.0f} by CPU time)'
+    )
     print(f'ratio: {(len(rows) / ours_cpu) / (len(part) / plain_cpu):.2f}')
 
 

@@ -20,7 +20,10 @@ def _call(name: Any, arguments: Any) -> Call:
     if isinstance(arguments, str):
         loaded = _loads(arguments)
         arguments = arguments if loaded is _BAD else loaded
-    return {'type': 'function', 'function': {'name': str(name).strip(), 'arguments': {} if arguments is None else arguments}}
+    return {
+        'type': 'function',
+        'function': {'name': str(name).strip(), 'arguments': {} if arguments is None else arguments},
+    }
 
 
 _BAD = object()
@@ -152,7 +155,9 @@ def arg_pairs(text: str) -> Found | None:
     matches = list(_ARG_CALL.finditer(text))
     if not matches:
         return None
-    return _cut(text, matches), [_call(m[1], {k.strip(): _parameter(v) for k, v in _ARG.findall(m[2])}) for m in matches]
+    return _cut(text, matches), [
+        _call(m[1], {k.strip(): _parameter(v) for k, v in _ARG.findall(m[2])}) for m in matches
+    ]
 
 
 def bracket_calls(text: str) -> Found | None:
@@ -207,7 +212,9 @@ def kimi(text: str) -> Found | None:
     return re.sub(r'<\|tool_calls_section_(?:begin|end)\|>', '', _cut(text, matches)).strip(), calls
 
 
-_PYTHONIC = re.compile(r'(?:<\|tool_call_start\|>|<\|python_start\|>)\s*(\[.*?\])\s*(?:<\|tool_call_end\|>|<\|python_end\|>)', re.DOTALL)
+_PYTHONIC = re.compile(
+    r'(?:<\|tool_call_start\|>|<\|python_start\|>)\s*(\[.*?\])\s*(?:<\|tool_call_end\|>|<\|python_end\|>)', re.DOTALL
+)
 
 
 def pythonic(text: str) -> Found | None:
@@ -309,7 +316,9 @@ def _addressed(parts: list[tuple[str, str]]) -> Found | None:
     return content.strip(), [_call(name, body) for name, body in parts if name != 'all']
 
 
-_REACT = re.compile(r'^Action:\s*(\S.*?)\s*\nAction Input:\s*(.*?)(?=\nObservation:|\nAction:|\nThought:|\Z)', re.DOTALL | re.MULTILINE)
+_REACT = re.compile(
+    r'^Action:\s*(\S.*?)\s*\nAction Input:\s*(.*?)(?=\nObservation:|\nAction:|\nThought:|\Z)', re.DOTALL | re.MULTILINE
+)
 
 
 def react(text: str) -> Found | None:

@@ -10,15 +10,29 @@ from swift.core.types import Completion, Message
 from swift.template.calls import AGENT_FORMATS, FORMATS, Found
 
 _TAG = re.compile(r'</([\w:]*think[\w:]*)>')
-_BLOCKS = (('[THINK]', '[/THINK]'), ('<|START_THINKING|>', '<|END_THINKING|>'), ('<|channel>thought\n', '<channel|>'),
-           ('Here are my reasoning steps:\n', '[BEGIN FINAL RESPONSE]'))
-_CHANNEL = re.compile(r'(?:<\|start\|>assistant)?<\|channel\|>(\w+)<\|message\|>(.*?)(?:<\|end\|>|<\|return\|>|\Z)', re.DOTALL)
+_BLOCKS = (
+    ('[THINK]', '[/THINK]'),
+    ('<|START_THINKING|>', '<|END_THINKING|>'),
+    ('<|channel>thought\n', '<channel|>'),
+    ('Here are my reasoning steps:\n', '[BEGIN FINAL RESPONSE]'),
+)
+_CHANNEL = re.compile(
+    r'(?:<\|start\|>assistant)?<\|channel\|>(\w+)<\|message\|>(.*?)(?:<\|end\|>|<\|return\|>|\Z)', re.DOTALL
+)
 
 
 class Decoder:
     """Parses what one model with one chat template writes."""
 
-    def __init__(self, tokenizer: Any, chat_template: str, *, stop_ids: Iterable[int] = (), agent: str | None = None, prompt: str = ''):
+    def __init__(
+        self,
+        tokenizer: Any,
+        chat_template: str,
+        *,
+        stop_ids: Iterable[int] = (),
+        agent: str | None = None,
+        prompt: str = '',
+    ):
         """`prompt` is what the template's generation prompt adds: it may open the reasoning already."""
         self._tokenizer = tokenizer
         self._stop_ids = frozenset(stop_ids)

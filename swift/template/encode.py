@@ -168,7 +168,9 @@ class Template:
         everything = self.loss_scale.base == 'all'
         assistants = [i for i, m in enumerate(messages) if m['role'] == 'assistant']
         if not chosen and not everything:
-            raise RowError('no message of this row is trained', hint='check its roles, its loss fields and --loss_scale')
+            raise RowError(
+                'no message of this row is trained', hint='check its roles, its loss fields and --loss_scale'
+            )
         turns = assistants if everything else list(chosen)
         if assistants and messages[-1]['role'] == 'assistant' and turns[-1:] != assistants[-1:]:
             turns = [*turns, assistants[-1]]  # its end is looked at even when it is not trained
@@ -199,9 +201,14 @@ class Template:
         if self.agent is not None:
             messages, tools = self.agent.apply(messages, tools), None
         elif tools and not facts.renders_tools:
-            raise TemplateError('the chat template has no place for tools;', 'write them into the system prompt: --agent_template hermes')
+            raise TemplateError(
+                'the chat template has no place for tools;',
+                'write them into the system prompt: --agent_template hermes',
+            )
         elif not facts.renders_calls and any(m.get('tool_calls') for m in messages):
-            raise TemplateError('the chat template does not print tool calls;', 'write them as text: --agent_template hermes')
+            raise TemplateError(
+                'the chat template does not print tool calls;', 'write them as text: --agent_template hermes'
+            )
         if not facts.accepts_system and messages[0]['role'] == 'system':
             warn_once('The chat template refuses system messages: they are put in front of the first user message.')
             messages = system_into_user(messages)
@@ -247,7 +254,9 @@ class Template:
                     break
             else:
                 if not text.endswith(prefix, 0, turn.start):  # the template's prompt may have it already
-                    raise TemplateError(f'the chat template does not print --response_prefix {prefix!r} first in an answer')
+                    raise TemplateError(
+                        f'the chat template does not print --response_prefix {prefix!r} first in an answer'
+                    )
             out.append(turn)
         return out
 
@@ -262,7 +271,10 @@ class Template:
                 closing = role or self._stops.closing
                 if not closing:
                     raise TemplateError('neither the chat template nor the tokenizer ends a turn (no eos token)')
-                warn_once('The chat template does not end the last turn: %r is appended, so that the model learns to stop.', closing)
+                warn_once(
+                    'The chat template does not end the last turn: %r is appended, so that the model learns to stop.',
+                    closing,
+                )
                 text = text[: turn.end] + closing
                 turn = turn._replace(end=len(text), closed=True)
             out.append(turn)

@@ -27,5 +27,10 @@ def _vocabulary(tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, 'backend_tokenizer', None)
     if backend is not None:
         return backend.to_str().encode()
-    facts = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), str(tokenizer.special_tokens_map), str(tokenizer.init_kwargs)]
+    facts = [
+        type(tokenizer).__name__,
+        sorted(tokenizer.get_vocab().items()),
+        str(tokenizer.special_tokens_map),
+        str(tokenizer.init_kwargs),
+    ]
     return json.dumps(facts, default=str).encode()

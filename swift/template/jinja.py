@@ -126,7 +126,9 @@ class Renderer:
             reason = str(e).split('\n', 1)[0] or type(e).__name__
             raise TemplateError(f'the chat template refuses this conversation: {reason}') from e
 
-    def attempt(self, messages: list[dict], tools: list | None = None, *, generation_prompt: bool = False) -> str | None:
+    def attempt(
+        self, messages: list[dict], tools: list | None = None, *, generation_prompt: bool = False
+    ) -> str | None:
         """The text, or None where the template refuses."""
         try:
             return self(messages, tools, generation_prompt=generation_prompt)

@@ -55,9 +55,13 @@ class TemplateMeta:
         if self.chat_template:
             return self.chat_template
         bos = '{{- bos_token }}' if self.auto_add_bos and begins_with_bos else ''
-        prompt = _print(self.prompt, QUERY='message.content', ROUND0='(count.rounds|string)', ROUND1='((count.rounds + 1)|string)')
-        separator = _print(self.chat_sep) if self.chat_sep is not None else (
-            "{{- raise_exception('this template is for one round only') }}"
+        prompt = _print(
+            self.prompt, QUERY='message.content', ROUND0='(count.rounds|string)', ROUND1='((count.rounds + 1)|string)'
+        )
+        separator = (
+            _print(self.chat_sep)
+            if self.chat_sep is not None
+            else ("{{- raise_exception('this template is for one round only') }}")
         )
         response = _print([self.response_prefix]) if self.response_prefix else ''
         return ''.join(
@@ -80,7 +84,9 @@ class TemplateMeta:
         system = self.system_prefix if self.system_prefix is not None else self.prefix if holds_system else None
         if system is None:
             if self.default_system:
-                raise TemplateError(f'template {self.template_type!r} has a default_system and no system_prefix to print it')
+                raise TemplateError(
+                    f'template {self.template_type!r} has a default_system and no system_prefix to print it'
+                )
             with_system = "{{- raise_exception('this template has no place for a system message') }}"
         else:
             with_system = bos + _print(system, SYSTEM='system')
@@ -174,5 +180,7 @@ def _literal(text: str) -> str:
 
 
 def _quote(text: str) -> str:
-    escaped = text.replace('\\', '\\\\').replace("'", "\\'").replace('\n', '\\n').replace('\r', '\\r').replace('\t', '\\t')
+    escaped = (
+        text.replace('\\', '\\\\').replace("'", "\\'").replace('\n', '\\n').replace('\r', '\\r').replace('\t', '\\t')
+    )
     return f"'{escaped}'"

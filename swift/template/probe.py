@@ -236,7 +236,9 @@ def _learn_ends(facts: Facts, render: Renderer, one: Trace | None, two: Trace | 
         return
     start_of_turn = _start_of_turn(facts, render, one)
     final = _cut_before(_cut_after(final, eos), start_of_turn)
-    middle = _cut_before(_cut_after(middle, eos), start_of_turn) if not facts.generation_prompt else _cut_after(middle, eos)
+    middle = (
+        _cut_before(_cut_after(middle, eos), start_of_turn) if not facts.generation_prompt else _cut_after(middle, eos)
+    )
     ends: list[str] = []
     if eos and eos in final:
         ends.append(eos)

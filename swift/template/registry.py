@@ -1,12 +1,12 @@
 """Named templates: a table of facts for base models, and what users register.
 
-    register_template(TemplateMeta('mine', prompt=['Q: {{QUERY}}\\nA: '], chat_sep=['\\n'], suffix=['\\n\\n']))
+register_template(TemplateMeta('mine', prompt=['Q: {{QUERY}}\\nA: '], chat_sep=['\\n'], suffix=['\\n\\n']))
 
-    @register_template('mine')
-    class Mine(Template):
-        system_prefix = '<s>[SYSTEM]\\n{{SYSTEM}}[/SYSTEM]\\n'
-        user_prefix = '[USER]\\n{{QUERY}}[/USER]\\n'
-        assistant_prefix = '[ASSISTANT]\\n{{RESPONSE}}[/ASSISTANT]\\n'
+@register_template('mine')
+class Mine(Template):
+    system_prefix = '<s>[SYSTEM]\\n{{SYSTEM}}[/SYSTEM]\\n'
+    user_prefix = '[USER]\\n{{QUERY}}[/USER]\\n'
+    assistant_prefix = '[ASSISTANT]\\n{{RESPONSE}}[/ASSISTANT]\\n'
 """
 
 from __future__ import annotations

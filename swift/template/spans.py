@@ -285,4 +285,3 @@ def assistant_spans(
         turns = turns[-1:]
     text, found = _finder(chat_template, bos_token, eos_token)(messages, tools, turns=turns)
     return text, [(turn.start, turn.end) for turn in found if turn.end > turn.start]
-

@@ -164,7 +164,12 @@ def _strings_of(value: Any) -> Iterator[str]:
 
 
 def trace(
-    render: Renderer, messages: list[dict], tools: list | None, *, generation_prompt: bool = False, plain: str | None = None
+    render: Renderer,
+    messages: list[dict],
+    tools: list | None,
+    *,
+    generation_prompt: bool = False,
+    plain: str | None = None,
 ) -> Trace | None:
     """The rendering with the places of every string, or None where no marking leaves the text as it is.
 

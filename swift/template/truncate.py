@@ -33,7 +33,7 @@ def fit(
     pieces = [
         (ids[a:b], labels[a:b], None if weights is None else weights[a:b])
         for a, b in borders
-        if any(label != IGNORE_INDEX for label in labels[a + 1 : b])
+        if max(labels[a + 1 : b], default=IGNORE_INDEX) != IGNORE_INDEX
     ]
     if pieces:
         return pieces

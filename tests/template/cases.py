@@ -31,7 +31,10 @@ def answer(n: int, text: str = 'it is this.', **more) -> dict:
 
 
 def calls(*cities: str, content: str = '') -> dict:
-    made = [{'type': 'function', 'id': f'call0000{i}', 'function': {'name': 'weather', 'arguments': {'city': c}}} for i, c in enumerate(cities)]
+    made = [
+        {'type': 'function', 'id': f'call0000{i}', 'function': {'name': 'weather', 'arguments': {'city': c}}}
+        for i, c in enumerate(cities)
+    ]
     return {'role': 'assistant', 'content': content, 'tool_calls': made}
 
 

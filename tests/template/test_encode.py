@@ -111,7 +111,10 @@ def test_a_stop_token_is_appended_where_the_template_prints_none(caplog):
     assert trained(template, sample) == ['SAY0 it is this. DONE0', 'SAY1 it is this. DONE1</s>']
     user_id = template.tokenizer.convert_tokens_to_ids('<|user|>')
     stopping = get_template(template.tokenizer, stop_token_ids=[user_id])  # the model's own end is the next role
-    assert trained(stopping, encode(stopping, TWO)) == ['SAY0 it is this. DONE0<|user|>', 'SAY1 it is this. DONE1<|user|>']
+    assert trained(stopping, encode(stopping, TWO)) == [
+        'SAY0 it is this. DONE0<|user|>',
+        'SAY1 it is this. DONE1<|user|>',
+    ]
     assert user_id in stopping.stop_token_ids
 
 
@@ -119,10 +122,14 @@ def test_bos_is_never_doubled():
     tokenizer = byte_level(source('headers'), bos=True)
     template = get_template(tokenizer)
     sample = encode(template, TWO)
-    assert sample.input_ids.count(tokenizer.bos_token_id) == 1 == template.prompt(Conversation(TWO[:1])).input_ids.count(1)
+    assert (
+        sample.input_ids.count(tokenizer.bos_token_id) == 1 == template.prompt(Conversation(TWO[:1])).input_ids.count(1)
+    )
     plain = get_template(tokenizer, use_chat_template=False)
     for text in ('some text', '<s>some text'):
-        assert plain.encode(Conversation([{'role': 'assistant', 'content': text}], text=True))[0].input_ids.count(1) == 1
+        assert (
+            plain.encode(Conversation([{'role': 'assistant', 'content': text}], text=True))[0].input_ids.count(1) == 1
+        )
 
 
 def test_an_answer_that_merges_with_the_header_gets_the_prompt_of_inference():
@@ -133,7 +140,9 @@ def test_an_answer_that_merges_with_the_header_gets_the_prompt_of_inference():
         sample = encode(template, messages)
         prompt = template.prompt(Conversation(messages[:1])).input_ids
         assert sample.input_ids[: len(prompt)] == prompt
-        assert sample.labels[len(prompt)] == sample.input_ids[len(prompt)] and set(sample.labels[: len(prompt)]) == {IGNORE_INDEX}
+        assert sample.labels[len(prompt)] == sample.input_ids[len(prompt)] and set(sample.labels[: len(prompt)]) == {
+            IGNORE_INDEX
+        }
 
 
 # ---- batches
@@ -153,7 +162,9 @@ def test_a_batch_is_its_rows_one_by_one():
 
 def test_a_bad_row_is_its_error_with_its_place():
     template = make('alternate')
-    good, bad = template.encode_batch([Conversation(TWO), Conversation([user(0), user(1), answer(1)], source='d.jsonl:7')])
+    good, bad = template.encode_batch(
+        [Conversation(TWO), Conversation([user(0), user(1), answer(1)], source='d.jsonl:7')]
+    )
     assert len(good) == 1
     assert str(bad) == 'd.jsonl:7: the chat template refuses this conversation: user and assistant have to alternate'
     with pytest.raises(RowError, match='d.jsonl:7'):
@@ -164,7 +175,19 @@ def test_the_cache_of_words_gives_the_ids_of_the_whole_text():
     template = make()
     tokens = template._tokens
     assert tokens._chunks is not None and tokens._chunks.trusted
-    hard = ["it's  a\n b", ' x', 'x ', '  ', '\n\n \t x', 'a\u00a0b c\u3000d', '你好 世界 é', 'x<|im_end|> y <|im_start|>z', 'a  b   c\r\n d', '<', '< |im_end|>']
+    hard = [
+        "it's  a\n b",
+        ' x',
+        'x ',
+        '  ',
+        '\n\n \t x',
+        'a\u00a0b c\u3000d',
+        '你好 世界 é',
+        'x<|im_end|> y <|im_start|>z',
+        'a  b   c\r\n d',
+        '<',
+        '< |im_end|>',
+    ]
     for text in hard * 3:
         assert tokens._chunks.ids(text) == template.tokenizer(text, add_special_tokens=False)['input_ids'], text
     assert tokens._chunks.trusted
@@ -257,7 +280,9 @@ def test_weighted_patterns_from_a_file(tmp_path, kind):
     rows = list(zip(sample.input_ids, sample.labels, sample.weights, strict=True))
     by_weight = {w: template.tokenizer.decode([i for i, _, x in rows if x == w]) for w in {r[2] for r in rows}}
     assert set(by_weight) == {0.0, 0.5, 1.0, 2.0, 3.0}
-    assert by_weight[3.0].split() == ['it', 'is'] and by_weight[0.5] == '<|im_end|>' and by_weight[2.0].strip() == 'DONE1'
+    assert (
+        by_weight[3.0].split() == ['it', 'is'] and by_weight[0.5] == '<|im_end|>' and by_weight[2.0].strip() == 'DONE1'
+    )
     assert all((label == IGNORE_INDEX) == (weight == 0) for _, label, weight in rows)
 
 
@@ -311,7 +336,9 @@ def test_split_is_for_plain_text():
 def test_plain_text_is_trained_whole_and_ends():
     tokenizer = byte_level(source('chatml'), bos=True)
     template = get_template(tokenizer)
-    [sample] = template.encode(Conversation([{'role': 'assistant', 'content': 'it is this'}], text=True, channel='c', source='f:1'))
+    [sample] = template.encode(
+        Conversation([{'role': 'assistant', 'content': 'it is this'}], text=True, channel='c', source='f:1')
+    )
     assert template.tokenizer.decode(sample.input_ids) == '<s>it is this</s>'
     assert sample.labels == sample.input_ids and (sample.channel, sample.source) == ('c', 'f:1')
     with pytest.raises(RowError, match='empty'):
@@ -341,7 +368,9 @@ def test_no_chat_template_is_said():
 
 def test_system_is_for_rows_without_one(tmp_path):
     template = make(system='MINE')
-    assert 'MINE' in whole(template, encode(template, TWO)) and 'You are a test' not in whole(template, encode(template, TWO))
+    assert 'MINE' in whole(template, encode(template, TWO)) and 'You are a test' not in whole(
+        template, encode(template, TWO)
+    )
     text = whole(template, encode(template, [SYSTEM, *TWO]))
     assert 'MINE' not in text and 'SYS be brief' in text
     (tmp_path / 's.txt').write_text('from a file\n')
@@ -517,7 +546,11 @@ def test_a_prompt_after_a_tool_result():
 
 
 def test_ends_that_are_no_single_token_are_strings():
-    template = get_template(byte_level('{% for m in messages %}{{ m.role + ": " + m.content + "[[end]]\n" }}{% endfor %}{% if add_generation_prompt %}{{ "assistant: " }}{% endif %}'))
+    template = get_template(
+        byte_level(
+            '{% for m in messages %}{{ m.role + ": " + m.content + "[[end]]\n" }}{% endfor %}{% if add_generation_prompt %}{{ "assistant: " }}{% endif %}'
+        )
+    )
     sample = encode(template, TWO)
     assert trained(template, sample)[-1].startswith('SAY1')
     assert template.tokenizer.eos_token == EOS and template.tokenizer.eos_token_id in template.stop_token_ids

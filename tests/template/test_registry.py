@@ -53,7 +53,9 @@ def test_known_texts():
     }
     for name, text in expected.items():
         assert get_template(name).apply_chat_template(ask) == text
-    assert get_template('qwen').apply_chat_template(ask[1:]).startswith('<|im_start|>system\nYou are a helpful assistant.')
+    assert (
+        get_template('qwen').apply_chat_template(ask[1:]).startswith('<|im_start|>system\nYou are a helpful assistant.')
+    )
     asked = get_template('qwen').apply_chat_template(ask[:2], add_generation_prompt=True)
     assert asked.endswith('Q<|im_end|>\n<|im_start|>assistant\n')
     with pytest.raises(TemplateError, match='without a tokenizer'):
@@ -68,7 +70,10 @@ def test_a_meta_of_ones_own():
         )
     )  # fmt: skip
     text = get_template(byte_level(), template='mine').apply_chat_template(TWO)
-    assert text == "<<D's\\Q1: ASK0 what is it? END0\nA: SAY0 it is this. DONE0\n--\nQ2: ASK1 what is it? END1\nA: SAY1 it is this. DONE1</s>"
+    assert (
+        text
+        == "<<D's\\Q1: ASK0 what is it? END0\nA: SAY0 it is this. DONE0\n--\nQ2: ASK1 what is it? END1\nA: SAY1 it is this. DONE1</s>"
+    )
     with pytest.raises(SwiftError, match='registered already'):
         register_template(TemplateMeta('mine'))
     register_template(TemplateMeta('mine', prompt=['{{QUERY}}?']), exist_ok=True)
@@ -105,7 +110,9 @@ def test_a_decorated_class():
     assert isinstance(template, MyModelTemplate)
     messages = [SYSTEM, *TWO]
     [sample] = template.encode(Conversation(messages))
-    assert template.tokenizer.decode(sample.input_ids).startswith('<s>[SYSTEM]\nSYS be brief SYSEND[/SYSTEM]\n[USER]\nASK0')
+    assert template.tokenizer.decode(sample.input_ids).startswith(
+        '<s>[SYSTEM]\nSYS be brief SYSEND[/SYSTEM]\n[USER]\nASK0'
+    )
     said = template.tokenizer.decode([i for i in sample.labels if i != IGNORE_INDEX])
     assert said == 'SAY0 it is this. DONE0[/ASSISTANT]SAY1 it is this. DONE1[/ASSISTANT]'
     assert template.prompt(Conversation(messages[:2])).text.endswith('[/USER]\n[ASSISTANT]\n')

@@ -152,19 +152,26 @@ def test_a_known_outline_gives_the_same_spans_as_a_traced_rendering():
     warm = SpanFinder(render, EOS)
     warm(TWO)
     rows = [c for c in CONVERSATIONS.values() if not any(m.get('tool_calls') for m in c)]
-    rows += [[user(0, '<b>'), answer(0, '</b>')], [user(5), {'role': 'assistant', 'content': '<think>\nx\n</think>\n\ny'}]]
+    rows += [
+        [user(0, '<b>'), answer(0, '</b>')],
+        [user(5), {'role': 'assistant', 'content': '<think>\nx\n</think>\n\ny'}],
+    ]
     for messages in rows * 2:
         assert warm(messages) == SpanFinder(render, EOS)(messages)
 
 
 def test_importing_spans_needs_neither_transformers_nor_torch():
-    code = 'import sys, swift.template.spans; print([m for m in ("transformers", "torch", "numpy") if m in sys.modules])'
+    code = (
+        'import sys, swift.template.spans; print([m for m in ("transformers", "torch", "numpy") if m in sys.modules])'
+    )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == '[]'
 
 
 def test_the_name_of_a_call_repeated_with_its_result_is_not_trained():
-    jinja = source('late').replace("'<result>' + m.content", "'<result>' + messages[loop.index0 - 1].tool_calls[0].function.name + m.content")
+    jinja = source('late').replace(
+        "'<result>' + m.content", "'<result>' + messages[loop.index0 - 1].tool_calls[0].function.name + m.content"
+    )
     text, spans = assistant_spans(jinja, CONVERSATIONS['tools'][1:], tools_of('tools'))
     assert '<result>weatherGOT0' in text
     assert text[slice(*spans[0])] == '<call>weather{"city": "CITY0"}</call>'

@@ -30,10 +30,17 @@ def byte_level(chat_template: str | None = None, bos: bool = False):
     names = ['<pad>', BOS, EOS, *specials()]
     core.train_from_iterator(
         _TEXT * 3,
-        trainers.BpeTrainer(vocab_size=500, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=500,
+            special_tokens=names,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
     )
     if bos:
-        core.post_processor = processors.TemplateProcessing(single=f'{BOS} $A', pair=f'{BOS} $A $B', special_tokens=[(BOS, 1)])
+        core.post_processor = processors.TemplateProcessing(
+            single=f'{BOS} $A', pair=f'{BOS} $A $B', special_tokens=[(BOS, 1)]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token='<pad>', chat_template=chat_template
     )
@@ -51,7 +58,12 @@ def pieces(chat_template: str | None = None):
     names = ['<pad>', BOS, EOS, '<unk>', *[f'<0x{i:02X}>' for i in range(256)], *specials()]
     core.train_from_iterator(_TEXT * 3, trainers.BpeTrainer(vocab_size=700, special_tokens=names, show_progress=False))
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token='<pad>', unk_token='<unk>', chat_template=chat_template
+        tokenizer_object=core,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token='<pad>',
+        unk_token='<unk>',
+        chat_template=chat_template,
     )
 
 
