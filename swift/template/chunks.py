@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 _SAFE = re.compile(r'(?<=\S) (?=\S)')
-_LIMIT = 400_000
+_LIMIT, _LONGEST = 400_000, 32
 _CHECKED_FIRST, _CHECKED_EVERY = 24, 512
 
 
@@ -104,17 +104,23 @@ class ChunkCache:
         first, *later = _SAFE.split(part)
         start = self._first.get(first)
         if start is None:
-            start = self._first[first] = self._backend.encode(first, add_special_tokens=False).ids
+            start = self._backend.encode(first, add_special_tokens=False).ids
+            if len(first) <= _LONGEST:
+                self._first[first] = start
         try:
             return [*start, *chain.from_iterable(map(self._later.__getitem__, later))]
         except KeyError:
-            self._learn(later)
-            return [*start, *chain.from_iterable(map(self._later.__getitem__, later))]
+            known = self._learn(later)
+            return [*start, *chain.from_iterable(map(known.__getitem__, later))]
 
-    def _learn(self, words: list[str]) -> None:
+    def _learn(self, words: list[str]) -> dict[str, list[int]]:
+        """Ids of all these words; short ones are kept (long ones, as in Chinese text, hardly ever come again)."""
         if len(self._later) + len(self._first) > _LIMIT:
             self._later.clear()
             self._first = {'': []}
-        new = list({w for w in words if w not in self._later})
-        encoded = self._backend.encode_batch([f' {w}' for w in new], add_special_tokens=False)
-        self._later.update((w, e.ids) for w, e in zip(new, encoded, strict=True))
+        known = {w: self._later.get(w) for w in words}
+        new = [w for w, ids in known.items() if ids is None]
+        encoded = self._backend.encode_batch_fast([f' {w}' for w in new], add_special_tokens=False)
+        known.update((w, e.ids) for w, e in zip(new, encoded, strict=True))
+        self._later.update((w, known[w]) for w in new if len(w) <= _LONGEST)
+        return known
