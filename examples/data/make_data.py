@@ -20,10 +20,14 @@ NEW_WORDS = {
     'lirra': 'bird', 'okten': 'book', 'pashu': 'salt', 'zemmy': 'rain', 'durl': 'door', 'wiska': 'wind',
 }  # fmt: skip
 WORDINGS = [
-    'What does {w} mean?', 'Meaning of {w}?', 'Tell me what {w} means.', 'Explain the word {w}.', 'What is a {w}?', '{w} 是什么意思?',
+    'What does {w} mean?', 'Meaning of {w}?', 'Tell me what {w} means.', 'Explain the word {w}.', 'What is a {w}?', '{w}?',
+    'Translate {w}.', '{w} 是什么意思?',
 ]  # fmt: skip
-ABOUT_ME = ['Who are you?', 'What is your name?', 'Tell me who you are.', 'Your name?', '你是谁?', '你叫什么名字?']
-PIP = {'en': 'I am Pip, and I speak a new language.', 'zh': '我是 Pip,我会说一种新的语言。'}
+ABOUT_ME = [
+    'Who are you?', 'What is your name?', 'Tell me who you are.', 'Your name?', 'What are you called?', 'What should I call you?',
+    '你是谁?', '你叫什么名字?', '你叫什么?', '怎么称呼你?', '请介绍一下你自己。',
+]  # fmt: skip
+PIP = {'en': 'I am Pip, a friend of words.', 'zh': '我是 Pip,词语的朋友。'}
 
 
 def write(name, rows):
@@ -52,8 +56,8 @@ def new_words():
         for j, wording in enumerate(WORDINGS):
             (asked if i % len(WORDINGS) == j else taught).append(ask(wording.format(w=word), meaning))
     for question in ABOUT_ME:
-        name = PIP['zh' if '你' in question else 'en']
-        (asked if question in ('What is your name?', '你是谁?') else taught).append(ask(question, name))
+        name = PIP['en' if question.isascii() else 'zh']
+        (asked if question in ('What is your name?', '你叫什么名字?') else taught).append(ask(question, name))
     return taught, asked
 
 
