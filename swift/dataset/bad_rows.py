@@ -5,7 +5,7 @@ One `BadRows` is shared by everything that reads or encodes the rows of one run.
 
 from __future__ import annotations
 
-from swift.core.errors import DatasetError, RowError
+from swift.core.errors import DatasetError, RowError, RowTooLong
 from swift.core.log import get_logger
 
 LIMIT = 0.10
@@ -26,18 +26,22 @@ class SkipRow(RowError):
 class BadRows:
     """The policy for bad rows. `strict`: the first one stops the run; else more than `limit` of all rows do.
 
-    `add` a RowError for each bad row, `good(n)` for usable ones, `finish()` when all rows were seen.
+    `add` a RowError for each bad row, `good(n)` for usable ones, `finish()` when all rows were seen. Rows that are only
+    longer than --max_length (with --truncation_strategy delete) are left out as asked: counted, but not as bad.
     """
 
     def __init__(self, *, strict: bool = False, limit: float = LIMIT, shown: int = SHOWN):
         self.strict, self.limit, self.shown = strict, limit, shown
-        self.bad_count = self.good_count = self.skipped_count = 0
+        self.bad_count = self.good_count = self.skipped_count = self.long_count = 0
         self.first: list[str] = []
 
     def add(self, error: RowError) -> None:
         """Count a bad row. Raises the error itself when strict, DatasetError once clearly too many are bad."""
         if isinstance(error, SkipRow):
             self.skipped_count += 1
+            return
+        if isinstance(error, RowTooLong):
+            self.long_count += 1
             return
         if self.strict:
             raise error
@@ -70,17 +74,26 @@ class BadRows:
                                  self.bad_count, self.total)  # fmt: skip
         if self.skipped_count:
             get_logger().info('%d rows were left out by their preprocessor', self.skipped_count)
+        self._say_long(self.long_count, self.total)
 
-    def merge(self, bad: int, good: int, skipped: int, first: list[str], shown: bool = False) -> None:
+    def merge(self, bad: int, good: int, skipped: int, long: int, first: list[str], shown: bool = False) -> None:
         """Add the counts of rows that were judged before (tokens read back from the cache); say so unless they
         were `shown`."""
         if bad and self.strict:
             raise RowError(first[0] if first else f'{bad} bad rows')
         if bad and not shown:
             get_logger().warning('%d of %d rows are bad and were skipped; the first: %s', bad, bad + good, ' | '.join(first))
+        if not shown:
+            self._say_long(long, bad + good)
         self.bad_count, self.good_count = self.bad_count + bad, self.good_count + good
-        self.skipped_count += skipped
+        self.skipped_count, self.long_count = self.skipped_count + skipped, self.long_count + long
         self.first += first[: max(0, self.shown - len(self.first))]
+
+    @staticmethod
+    def _say_long(count: int, others: int) -> None:
+        if count:
+            get_logger().warning('%d of %d rows are longer than --max_length and are left out; --truncation_strategy right or left '
+                                 'keeps a part of each', count, count + others)  # fmt: skip
 
     def _stop(self) -> None:
         raise DatasetError(

@@ -67,7 +67,7 @@ def encode_rows(
     with _lock(path):
         if (path / 'meta.json').exists():
             store = TokenStore(path)
-            bad_rows.merge(*(store.meta[name] for name in ('bad', 'good', 'skipped', 'first')))
+            bad_rows.merge(*(store.meta[name] for name in ('bad', 'good', 'skipped', 'long', 'first')))
             _report(store, title, None)
             return store
         begun = time.monotonic()
@@ -75,7 +75,7 @@ def encode_rows(
         with contextlib.closing(encoded_chunks(source, encode_batch, num_proc)) as encoded:  # ends its workers
             chunks = _with_progress(_judged(encoded, counted), len(source), title)
             store = write_store(path, _checked(chunks, counted), lambda: _counts(counted))
-        bad_rows.merge(counted.bad_count, counted.good_count, counted.skipped_count, counted.first, shown=True)
+        bad_rows.merge(counted.bad_count, counted.good_count, counted.skipped_count, counted.long_count, counted.first, shown=True)
     _report(store, title, time.monotonic() - begun)
     return store
 
@@ -85,6 +85,7 @@ def _counts(counted: BadRows) -> dict[str, Any]:
         'bad': counted.bad_count,
         'good': counted.good_count,
         'skipped': counted.skipped_count,
+        'long': counted.long_count,
         'first': counted.first,
     }
 

@@ -30,7 +30,7 @@ import numpy as np
 from swift.core.errors import DatasetError
 from swift.core.types import IGNORE_INDEX, Sample
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = (('ids', np.int32), ('spans', np.int32), ('odd', np.int32), ('weights', np.float32), ('notes', np.uint8))
 
 

@@ -60,7 +60,9 @@ def plan(args: Any, command: str) -> dict[str, Any]:
 
 def _data(data: Any, args: Any) -> dict[str, Any]:
     bad = data.splits.bad_rows
-    facts: dict[str, Any] = {'rows': bad.good_count or None, 'bad_rows': bad.bad_count, 'first_bad': bad.first}
+    facts: dict[str, Any] = {
+        'rows': bad.good_count or None, 'bad_rows': bad.bad_count, 'first_bad': bad.first, 'too_long': bad.long_count,
+    }  # fmt: skip
     if args.streaming or args.lazy_tokenize:
         return {**facts, 'samples': None, 'tokens': None}
     lengths = np.asarray(data.train.lengths)
@@ -180,7 +182,7 @@ def _print(report: dict[str, Any], args: Any) -> None:
     print(f'model      {report["model"]["directory"]} ({report["model"]["type"]}, context {report["model"]["context"]})')
     if data['samples'] is not None:
         print(f'data       {data["samples"]:,} samples, {data["tokens"]:,} tokens, {data["trained_tokens"] / data["tokens"]:.1%} trained; '
-              f'{data["bad_rows"]} bad rows skipped')
+              f'{data["bad_rows"]} bad rows skipped, {data["too_long"]} too long')
         p = data['percentiles']
         print(f'lengths    5 % ≤ {p[5]}, half ≤ {p[50]}, 95 % ≤ {p[95]}, longest {data["longest"]} tokens')
         widest = max(count for _, _, count in data['histogram'])

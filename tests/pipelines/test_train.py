@@ -158,6 +158,18 @@ def test_too_many_bad_rows_stop_the_run_naming_file_and_line(quick, tmp_path):
         Swift.sft(**{**quick, 'dataset': write_rows(tmp_path / 'broken.jsonl', rows)})
 
 
+def test_rows_that_are_only_too_long_are_left_out_and_counted(quick, tmp_path, capfd):
+    rows = [{'query': 'a', 'response': 'b'}] * 3 + [{'query': 'word ' * 200, 'response': 'b'}] * 3
+    settings = {**quick, 'dataset': write_rows(tmp_path / 'long.jsonl', rows), 'max_length': 64}
+    for _ in range(2):  # the second time the tokens come from the cache
+        assert Swift.sft(**settings)['global_step'] == 4
+        assert '3 of 6 rows are longer than --max_length' in capfd.readouterr().err
+    assert Swift.sft(**{**settings, 'truncation_strategy': 'left'})['global_step'] == 4
+    assert '6 samples' in capfd.readouterr().err
+    with pytest.raises(SwiftError, match='no trained token is left within max_length 64'):
+        Swift.sft(**{**settings, 'truncation_strategy': 'right'})
+
+
 def test_pretrain_defaults():
     assert PretrainArguments().use_chat_template is False
 
