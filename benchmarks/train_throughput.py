@@ -8,7 +8,8 @@ swift    swift.trainers with everything a run has: self-check, logging, metrics,
 
 The model is a random Qwen3 of 4 M parameters and vocabulary 4,096 with LoRA r = 8 on all linear layers, float32; samples have
 175 tokens on average (log-normal, at most 512), a third of them prompt; micro-batches of 4. `--memory NAME` runs one of the
-three alone and prints the peak resident memory of the process.
+three alone and prints the peak resident memory of the process. Ratios are medians over the rounds; `cpu` ratios compare
+processor seconds, which is what counts on a machine that does other things at the same time.
 """
 
 from __future__ import annotations
@@ -73,12 +74,22 @@ class Batches:
         self.epoch = epoch
 
 
+class Watch:
+    """Wall and processor seconds since it was made."""
+
+    def __init__(self):
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
 def optimizer_of(model):
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
 
 
-def run_bare(samples) -> float:
-    """Seconds. Written out here, so that nothing of the package is in it: only torch, and the model's own modules."""
+def run_bare(samples) -> tuple[float, float]:
+    """Written out here, so that nothing of the package is in it: only torch, and the model's own modules."""
     from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
     model = build_model()
@@ -86,7 +97,7 @@ def run_bare(samples) -> float:
     base = model.get_base_model()
     optimizer = optimizer_of(model)
     batches = [samples[i : i + BATCH] for i in range(0, len(samples) // BATCH * BATCH, BATCH)]
-    begin = time.perf_counter()
+    watch = Watch()
     for batch in batches:
         lengths = [len(s.input_ids) for s in batch]
         ids = torch.tensor([t for s in batch for t in s.input_ids])
@@ -115,15 +126,15 @@ def run_bare(samples) -> float:
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    return time.perf_counter() - begin
+    return watch.read()
 
 
-def run_padded(samples) -> float:
+def run_padded(samples) -> tuple[float, float]:
     model = build_model()
     model.train()
     optimizer = optimizer_of(model)
     batches = [samples[i : i + BATCH] for i in range(0, len(samples) // BATCH * BATCH, BATCH)]
-    begin = time.perf_counter()
+    watch = Watch()
     for batch in batches:
         longest = max(len(s.input_ids) for s in batch)
         ids = torch.tensor([[*s.input_ids] + [0] * (longest - len(s.input_ids)) for s in batch])
@@ -134,10 +145,10 @@ def run_padded(samples) -> float:
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    return time.perf_counter() - begin
+    return watch.read()
 
 
-def run_swift(samples) -> float:
+def run_swift(samples) -> tuple[float, float]:
     from swift.arguments.train import TrainArgs
     from swift.objectives import get_objective
     from swift.trainers.factory import build_trainer
@@ -153,9 +164,9 @@ def run_swift(samples) -> float:
         sys.exit(f'the model does not run flat: {chosen.reason}')
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(model, args, objective, Batches(samples, objective.collate), run_dir=folder, plan=chosen)
-        begin = time.perf_counter()
+        watch = Watch()
         trainer.train()
-        return time.perf_counter() - begin
+        return watch.read()
 
 
 RUNS = {'bare': run_bare, 'padded': run_padded, 'swift': run_swift}
@@ -172,24 +183,28 @@ def main() -> None:
     samples = build_samples(options.steps * BATCH)
     tokens = sum(len(s.input_ids) for s in samples)
     if options.memory:
-        seconds = RUNS[options.memory](samples)
+        seconds, _ = RUNS[options.memory](samples)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({'run': options.memory, 'tokens_per_second': round(tokens / seconds), 'peak_MiB': round(peak)}))
         return
     for run in RUNS.values():
         run(samples[: 4 * BATCH])
-    speeds: dict[str, list[float]] = {name: [] for name in RUNS}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in RUNS}
     for _ in range(options.rounds):
         for name, run in RUNS.items():
-            speeds[name].append(tokens / run(samples))
-            print(f'{name:7} {speeds[name][-1]:8.0f} tokens/s', flush=True)
-    ratio = [a / b for a, b in zip(speeds['swift'], speeds['bare'], strict=True)]
-    over = [a / b for a, b in zip(speeds['swift'], speeds['padded'], strict=True)]
-    result = {name: round(statistics.median(values)) for name, values in speeds.items()}
-    result |= {'swift/bare': round(statistics.median(ratio), 3), 'swift/padded': round(statistics.median(over), 3)}
+            times[name].append(run(samples))
+            print(f'{name:7} {tokens / times[name][-1][0]:8.0f} tokens/s', flush=True)
+    result: dict = {name: round(tokens / statistics.median(wall for wall, _ in rows)) for name, rows in times.items()}
+    for other in ('bare', 'padded'):
+        for kind, place in (('', 0), (' cpu', 1)):
+            ratios = [theirs[place] / ours[place] for theirs, ours in zip(times[other], times['swift'], strict=True)]
+            result[f'swift/{other}{kind}'] = round(statistics.median(ratios), 3)
     result |= {'threads': options.threads, 'steps': options.steps, 'mean_tokens': round(tokens / len(samples), 1)}
     print(json.dumps(result))
 
 
 if __name__ == '__main__':
-    main()
+    from swift.core.startup import loaded
+
+    with loaded('torch', 'transformers.trainer', 'peft'):  # as `swift sft` does
+        main()
