@@ -107,7 +107,7 @@ def build_engine(args: Any) -> Any:
     """The engine that settled arguments ask for: model, adapters and template of the checkpoint."""
     from swift.infer_engine.transformers import TransformersEngine
     from swift.model.load import load_model
-    from swift.template import get_template
+    from swift.pipelines.templates import template_for
     from swift.tuners import load_adapter
 
     if args.merge_lora:
@@ -118,7 +118,7 @@ def build_engine(args: Any) -> Any:
         model = load_adapter(model, adapters)
     ends = model.generation_config.eos_token_id
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
-    template = get_template(loaded.processor, args, stop_token_ids=ends)
+    template = template_for(loaded.processor, args, loaded.info, ends)
     return TransformersEngine(
         model, template=template, max_batch_size=args.max_batch_size, max_model_len=loaded.info.max_model_len
     )

@@ -40,11 +40,11 @@ def plan(args: Any, command: str) -> dict[str, Any]:
     from swift.model.load import load_processor, model_info
     from swift.objectives import get_objective
     from swift.pipelines.data import encode_data
-    from swift.template import get_template
+    from swift.pipelines.templates import template_for
 
     info = model_info(args)
     args = resolve(args, Facts(model_max_length=info.max_model_len))
-    template = get_template(load_processor(args), args)
+    template = template_for(load_processor(args), args, info)
     data = encode_data(args, get_objective(command, args), template)
     report: dict[str, Any] = {
         'model': {'directory': info.model_dir, 'type': info.model_type, 'context': info.max_model_len},

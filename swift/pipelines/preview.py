@@ -31,11 +31,11 @@ class SwiftPreview(SwiftPipeline):
         from swift.model.load import load_processor, model_info
         from swift.objectives import get_objective
         from swift.pipelines.data import encode_data, first_samples
-        from swift.template import get_template
+        from swift.pipelines.templates import template_for
 
         info = model_info(self.args)
         args = resolve(self.args, Facts(model_max_length=info.max_model_len))
-        template = get_template(load_processor(args), args)
+        template = template_for(load_processor(args), args, info)
         samples = first_samples(encode_data(args, get_objective('sft', args), template).train, args.num_samples)
         color = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         shown = []

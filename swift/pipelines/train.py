@@ -70,7 +70,7 @@ class TrainingRun:
         from swift.objectives import get_objective
         from swift.parallel import group
         from swift.pipelines.data import encode_data, first_samples
-        from swift.template import get_template
+        from swift.pipelines.templates import template_for
         from swift.trainers.report import check_trackers
         from swift.trainers.resume import resolve_resume
         from swift.trainers.rundir import run_dir_for
@@ -87,7 +87,7 @@ class TrainingRun:
 
         processor = load_processor(model_args)
         self.objective = get_objective(command, args)
-        self.template = get_template(processor, args)
+        self.template = template_for(processor, args, info)
         data = encode_data(args, self.objective, self.template)
         self.first = first_samples(data.train)
         args = resolve(args, Facts(has_validation=data.val is not None, model_max_length=info.max_model_len))

@@ -140,10 +140,10 @@ class SwiftVerify(SwiftPipeline):
     @cached_property
     def _template(self) -> Any:
         from swift.arguments import Facts, resolve
-        from swift.template import get_template
+        from swift.pipelines.templates import template_for
 
         args = resolve(self.args, Facts(model_max_length=self._loaded.info.max_model_len))
-        return get_template(self._loaded.processor, args)
+        return template_for(self._loaded.processor, args, self._loaded.info)
 
     @cached_property
     def _loaded(self) -> Any:
