@@ -38,7 +38,7 @@ class SwiftExport(SwiftPipeline):
         if args.push_to_hub:
             from swift.export.hub import push
 
-            push(directory, args)
+            push(directory, args, args.commit_message)
         return directory
 
     def _source(self) -> str:

@@ -250,6 +250,10 @@ class TrainingRun:
             logger.info('last checkpoint: %s', result['last_model_checkpoint'])
             if result['best_model_checkpoint']:
                 logger.info('best checkpoint: %s (%s %s)', result['best_model_checkpoint'], self.args.metric_for_best_model, result['best_metric'])
+            if self.args.push_to_hub and result['last_model_checkpoint']:
+                from swift.export.hub import push
+
+                push(result['last_model_checkpoint'], self.args, f'{result["global_step"]} steps of swift {self.command}')
         return result
 
 

@@ -17,8 +17,7 @@ SAME = (
     'adam_beta2', 'adam_epsilon', 'max_grad_norm', 'torch_compile', 'full_determinism', 'eval_on_start',
     'metric_for_best_model', 'greater_is_better', 'load_best_model_at_end', 'save_strategy', 'save_steps',
     'save_only_model', 'logging_strategy', 'logging_steps', 'logging_first_step', 'run_name',
-    'ddp_backend', 'ddp_timeout', 'ddp_bucket_cap_mb', 'ddp_static_graph', 'push_to_hub', 'hub_model_id',
-    'hub_private_repo',
+    'ddp_backend', 'ddp_timeout', 'ddp_bucket_cap_mb', 'ddp_static_graph',
 )  # fmt: skip
 """Fields that mean the same here and there."""
 

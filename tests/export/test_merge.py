@@ -186,6 +186,26 @@ def test_upload_to_modelscope(adapter, monkeypatch):
     assert 'adapter_model.safetensors' in calls[2][2]
 
 
+def test_a_training_uploads_its_last_checkpoint_without_what_only_resumes(tiny_dir, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from swift import Swift
+
+    calls = []
+    monkeypatch.setenv('SWIFT_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(huggingface_hub, 'HfApi', lambda **kwargs: FakeHub(calls, **kwargs))
+    (tmp_path / 'rows.jsonl').write_text('{"query": "a", "response": "b"}\n' * 4)
+    result = Swift.sft(model=tiny_dir, dataset=str(tmp_path / 'rows.jsonl'), max_steps=2, output_dir=str(tmp_path / 'out'),
+                       report_to='none', push_to_hub=True, hub_model_id='me/mine', use_hf=True)  # fmt: skip
+    kind, repo, files, settings = calls[2]
+    assert (kind, repo, settings['commit_message']) == ('upload', 'me/mine', '2 steps of swift sft')
+    assert {'adapter_model.safetensors', 'adapter_config.json', 'tokenizer.json', 'args.json'} <= set(files)
+    assert not {'optimizer.pt', 'rng_state.pth', 'manifest.json'} & set(files)
+    kept = os.listdir(result['last_model_checkpoint'])
+    assert {'optimizer.pt', 'rng_state.pth', 'manifest.json'} <= set(kept)
+    assert not [name for name in os.listdir(result['run_dir']) if name.startswith('.upload')]
+
+
 def test_a_failed_upload_is_one_line(adapter, monkeypatch):
     import huggingface_hub
 
