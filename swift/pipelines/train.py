@@ -164,6 +164,11 @@ class TrainingRun:
         plan = selfcheck.plan(model, self.first, flat=args.padding_free is not False)
         if args.padding_free and not plan.flat:
             raise SwiftError(f'--padding_free true: {plan.reason};', 'leave it unset to train on padded rows')
+        if plan.alone and self.objective.rows and args.per_device_train_batch_size > 1:
+            raise SwiftError(
+                f'--loss_type {args.loss_type} sees padded rows, which change what this model computes;',
+                'train with --per_device_train_batch_size 1',
+            )
         train_loader, eval_loader = self._loaders(plan.flat)
         writer = CheckpointWriter(
             self.run_dir,

@@ -40,6 +40,8 @@ class Plan:
     """What the model does to the logits of its head (scaling, soft-capping). None: unknown, so no chunks."""
     reason: str | None = None
     """Why the model can't run flat. None: it can."""
+    alone: bool = False
+    """Padding changes what the model computes: the rows of a padded batch go through it one at a time, each without padding."""
 
 
 def base_of(module: nn.Module) -> nn.Module:
@@ -105,6 +107,9 @@ class ModelActor:
 
     def hidden(self, batch: Batch) -> Tensor:
         """Last hidden states, as the head gets them: [1, T, H] flat or [S, L, H] padded."""
+        if self.plan.alone and not batch.flat:
+            rows = [self.hidden(_row(batch, number))[0] for number in range(len(batch.lengths))]
+            return nn.utils.rnn.pad_sequence(rows, batch_first=True)
         with self.around():
             if self.head is None:
                 return self._forward(batch).last_hidden_state
@@ -156,7 +161,19 @@ class ModelActor:
 
         return self.base.get_input_embeddings().register_forward_hook(add)
 
+    def _each_row(self, compute: Callable[[Batch, Tensor], Tensor], batch: Batch, index: Tensor) -> Tensor:
+        """`compute(row, its share of index)` for the rows of a padded batch, each as a flat batch of its own, put together.
+
+        `index` ascends. Rows without a share are passed over, but one always runs, so that every process takes part.
+        """
+        width = batch.input_ids.shape[-1]
+        shares = [index[(index >= start) & (index < start + width)] - start for start in range(0, batch.input_ids.numel(), width)]
+        asked = [number for number, share in enumerate(shares) if share.numel()] or [0]
+        return torch.cat([compute(_row(batch, number), shares[number]) for number in asked])
+
     def _logits(self, batch: Batch, index: Tensor) -> Tensor:
+        if self.plan.alone and not batch.flat:
+            return self._each_row(self._logits, batch, index)
         if not self.plan.selects or self.head is None:
             logits = logits_of(self._forward(batch))
             return logits.reshape(-1, logits.shape[-1]).index_select(0, index)
@@ -166,20 +183,27 @@ class ModelActor:
 
         return logits_of(self._forward(batch, select))[0]
 
-    def _chunked(self, batch: Batch, found: Answers, want: Sequence[str]) -> AnswerTokens:
+    def _predictors(self, batch: Batch, index: Tensor) -> Tensor:
+        """[N, H] hidden states at the flat positions `index`, as the head gets them; the head itself sees one token only."""
+        if self.plan.alone and not batch.flat:
+            return self._each_row(self._predictors, batch, index)
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple) -> tuple:
             hidden = args[0].reshape(-1, args[0].shape[-1])
-            kept.append(hidden.index_select(0, found.index - 1))
+            kept.append(hidden.index_select(0, index))
             return (hidden[None, :1], *args[1:])
 
+        self._forward(batch, keep)
+        return kept[0]
+
+    def _chunked(self, batch: Batch, found: Answers, want: Sequence[str]) -> AnswerTokens:
         device = batch.input_ids.device
         with self.around():
-            self._forward(batch, keep)
+            hidden = self._predictors(batch, found.index - 1)
             chunk = CHUNK if device.type == 'cpu' else CHUNK * 8
             rows = max(1, min(chunk, self._limit(device)) // self._vocabulary())
-            row = chunked_statistics(self._apply_head, kept[0], found.targets, want, rows, self.random_head)
+            row = chunked_statistics(self._apply_head, hidden, found.targets, want, rows, self.random_head)
         return answer_tokens(found, row, want)
 
     def _apply_head(self, hidden: Tensor) -> Tensor:
@@ -195,6 +219,13 @@ class ModelActor:
         if device.type != 'cuda':
             return CPU_LIMIT
         return torch.cuda.get_device_properties(device).total_memory // 64
+
+
+def _row(batch: Batch, number: int) -> Batch:
+    """One row of a padded batch, without its padding, as a flat batch."""
+    length = int(batch.lengths[number])
+    part = (slice(number, number + 1), slice(0, length))
+    return Batch(batch.input_ids[part], batch.labels[part], batch.position_ids[part], batch.lengths[number : number + 1])
 
 
 def logits_of(output: Any) -> Tensor:

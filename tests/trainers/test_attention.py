@@ -157,12 +157,27 @@ def test_selfcheck_finds_a_leak():
     assert model.config._attn_implementation == 'sdpa'
 
 
-def test_selfcheck_stops_where_padding_disagrees():
+def test_a_model_that_padding_disturbs_runs_one_sample_at_a_time():
     model = build('qwen3', {})
 
-    def wrong(module, args, output):  # depends on the number of rows
-        return output * output.shape[0]
+    def wrong(module, args, output):  # depends on the number and length of rows
+        return output * output.shape[0] * output.shape[1] / 21
 
     model.model.layers[1].mlp.register_forward_hook(wrong)
-    with pytest.raises(ModelError, match='padded'):
-        plan(model, samples(30, 21), flat=False)
+    decided = plan(model, samples(30, 21), flat=False)
+    assert decided.alone and not decided.flat
+    rows = samples(30, 21)
+    for row in rows:
+        row.labels = [-100] * 5 + list(row.input_ids)[5:]
+    unlabelled = samples(12, 9)[0]
+    unlabelled.labels = [-100] * len(unlabelled.input_ids)
+    batch = collate.padded([rows[0], unlabelled, rows[1]])
+    wanted = torch.cat([ModelActor(model).answer_logps(collate.flat([row])).logps for row in rows])
+    for actor in (ModelActor(model, decided), ModelActor(model, decided, limit=1)):  # at once, and in chunks
+        found = actor.answer_logps(batch)
+        assert torch.allclose(found.logps, wanted, atol=1e-6)
+        assert found.segment.unique().tolist() == [0, 2]
+    nothing = ModelActor(model, decided).answer_logps(collate.padded([unlabelled, unlabelled]))
+    assert nothing.logps.numel() == 0 and nothing.logps.requires_grad
+    hidden = ModelActor(model, decided).hidden(batch)
+    assert torch.allclose(hidden[2, : len(rows[1])], ModelActor(model).hidden(collate.flat([rows[1]]))[0], atol=1e-6)
