@@ -26,7 +26,7 @@ lint: install-dev ## Check style
 docs: install ## Rewrite the pages that are made from the code
 	@$(PY) -m swift.arguments.docs
 
-tiny: install ## Train the built-in tiny model again from nothing (about an hour)
+tiny: install ## Train the built-in tiny model again from nothing (about half an hour)
 	@bash recipes/tiny_chat/train.sh $(PY)
 
 data: install ## Rewrite the small data sets of examples/data

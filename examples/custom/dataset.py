@@ -10,7 +10,7 @@ from swift.dataset import DatasetMeta, register_dataset
 
 def preprocess(row):
     """One row of the file in, one row with `messages` out; None drops the row."""
-    if row['task'] != 'add':
+    if row['task'] == 'mul':
         return None
     question = row['messages'][0]['content']
     return {'messages': [{'role': 'user', 'content': f'Quick: {question}'}, {'role': 'assistant', 'content': row['solution']}]}

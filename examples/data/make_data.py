@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE.parents[1] / 'recipes' / 'tiny_chat'))
 
 import tasks  # noqa: E402
 
+HARD_SUMS = ('mul', 'add_big', 'sub_big')  # those the built-in model has only half learned
 NEW_WORDS = {
     'bimo': 'bread', 'tarku': 'river', 'selfi': 'snow', 'grond': 'hill', 'nupa': 'moon', 'vexo': 'key',
     'lirra': 'bird', 'okten': 'book', 'pashu': 'salt', 'zemmy': 'rain', 'durl': 'door', 'wiska': 'wind',
@@ -38,7 +39,7 @@ def write(name, rows):
 def sums(rng, held_out, number):
     rows, seen = [], set()
     while len(rows) < number:
-        example = tasks.draw(rng, held_out=held_out, task=rng.choice(tasks.ARITHMETIC))
+        example = tasks.draw(rng, held_out=held_out, task=rng.choice(HARD_SUMS))
         if example.question not in seen:
             seen.add(example.question)
             rows.append({**ask(example.question, example.answer), 'solution': example.answer, 'task': example.task})

@@ -27,9 +27,9 @@ def accuracies(model: str, rows: list[dict], adapter: str | None = None, batch_s
 
 
 def share(counts: dict[str, tuple[int, int]], tasks) -> float:
-    """Mean accuracy over tasks, each task counting the same."""
+    """Mean accuracy over those of the tasks that were asked, each task counting the same."""
     kept = [counts[task] for task in tasks if task in counts]
-    return sum(right / asked for right, asked in kept) / len(kept) if kept else 0.0
+    return sum(right / asked for right, asked in kept) / len(kept)
 
 
 def as_table(counts: dict[str, tuple[int, int]]) -> str:
@@ -37,7 +37,9 @@ def as_table(counts: dict[str, tuple[int, int]]) -> str:
     lines = ['| task | held-out questions | right |', '|---|---:|---:|']
     lines += [f'| {task} | {asked} | {right / asked:.0%} |' for task, (right, asked) in counts.items()]
     others = [task for task in counts if task not in ARITHMETIC]
-    lines += [f'| **arithmetic, mean** | | **{share(counts, ARITHMETIC):.0%}** |', f'| **other tasks, mean** | | **{share(counts, others):.0%}** |']
+    for name, tasks in (('arithmetic', ARITHMETIC), ('other tasks', others)):
+        if any(task in counts for task in tasks):
+            lines.append(f'| **{name}, mean** | | **{share(counts, tasks):.0%}** |')
     return '\n'.join(lines)
 
 

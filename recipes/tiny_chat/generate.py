@@ -1,4 +1,4 @@
-"""Write the data of tiny-chat: `pt.jsonl` (text), `sft.jsonl` (messages, tools) and `heldout.jsonl` (questions never trained).
+"""Write the data of tiny-chat: `pt.jsonl` (text), `sft.jsonl` and `last.jsonl` (messages, tools), and `heldout.jsonl` (questions never trained).
 
 The same seed gives the same files.
 """
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from random import Random
 
-from tasks import ARITHMETIC, TASKS, conversation, document, draw
+from tasks import ARITHMETIC, TASKS, conversation, document, draw, last_rows
 
 
 def write(path: Path, rows) -> int:
@@ -47,12 +47,15 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=42)
     parser.add_argument('--documents', type=int, default=12_000, help='rows of pt.jsonl, about 100 tokens each')
     parser.add_argument('--conversations', type=int, default=150_000, help='rows of sft.jsonl, about 30 tokens each')
+    parser.add_argument('--last', type=int, default=12_000, help='rows of last.jsonl')
     parser.add_argument('--per_task', type=int, default=100, help='held-out questions of every task')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rng = Random(options.seed)
     print('pt.jsonl', write(options.out / 'pt.jsonl', ({'text': document(rng)} for _ in range(options.documents))))
     print('sft.jsonl', write(options.out / 'sft.jsonl', (conversation(rng) for _ in range(options.conversations))))
+    later = Random(options.seed + 2)
+    print('last.jsonl', write(options.out / 'last.jsonl', (last_rows(later) for _ in range(options.last))))
     print('heldout.jsonl', write(options.out / 'heldout.jsonl', held_out(Random(options.seed + 1), options.per_task)))
 
 

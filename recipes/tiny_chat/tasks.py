@@ -254,11 +254,13 @@ def with_system(rng: Random) -> dict:
     return {'messages': [{'role': 'system', 'content': system}, *(turn or _turn(example.question, example.answer))]}
 
 
-def thinking(rng: Random) -> dict:
-    """A sum worked out digit by digit before the answer."""
+def thinking(rng: Random, asked: bool = True) -> dict:
+    """A sum worked out digit by digit before the answer, because the question wants it or just so."""
     example = draw(rng, task=rng.choice(['add', 'sub', 'add_big', 'sub_big']))
     first, sign, second = example.text.split(' = ')[0].split()
     question = rng.choice([f'Think first: {first} {sign} {second} = ?', f'Think step by step: {first} {sign} {second} = ?'])
+    if not asked:
+        question = example.question
     answer = {'role': 'assistant', 'reasoning_content': _by_hand(int(first), sign, int(second)), 'content': example.answer}
     return {'messages': [{'role': 'user', 'content': question}, answer]}
 
@@ -334,6 +336,14 @@ def conversation(rng: Random) -> dict:
     """One training row: `messages`, and `tools` where there are some."""
     kind = rng.choices(list(CONVERSATIONS), [share for _, share in CONVERSATIONS.values()])[0]
     return CONVERSATIONS[kind][0](rng)
+
+
+def last_rows(rng: Random) -> dict:
+    """A row of the short last stage: mostly as before, and now and then a sum worked out unasked.
+
+    So rare, such rows don't make the model think by itself, but it knows how to go on when its answer is begun with <think>.
+    """
+    return thinking(rng, asked=False) if rng.random() < 0.05 else conversation(rng)
 
 
 def repetition(rng: Random) -> str:

@@ -27,7 +27,7 @@ def tasks():
 def data(tmp_path_factory):
     folders = [tmp_path_factory.mktemp('tiny') / name for name in ('a', 'b')]
     for folder in folders:
-        sizes = ['--documents', '150', '--conversations', '2000', '--per_task', '30']
+        sizes = ['--documents', '150', '--conversations', '2000', '--last', '300', '--per_task', '30']
         subprocess.run([sys.executable, str(RECIPE / 'generate.py'), '--out', str(folder), *sizes], check=True, capture_output=True)
     return folders
 
@@ -48,7 +48,7 @@ def read(path):
 
 
 def test_the_same_seed_gives_the_same_files(data):
-    for name in ('pt.jsonl', 'sft.jsonl', 'heldout.jsonl'):
+    for name in ('pt.jsonl', 'sft.jsonl', 'last.jsonl', 'heldout.jsonl'):
         assert (data[0] / name).read_bytes() == (data[1] / name).read_bytes()
 
 
@@ -59,7 +59,7 @@ def test_no_held_out_sum_is_in_the_training_files_in_any_wording_or_order(data):
     trained = set()
     for row in read(data[0] / 'pt.jsonl'):
         trained |= sums(row['text'])
-    for row in read(data[0] / 'sft.jsonl'):
+    for row in read(data[0] / 'sft.jsonl') + read(data[0] / 'last.jsonl'):
         for message in row['messages']:
             text = message['content'].replace(' plus ', ' + ').replace(' times ', ' * ').replace(' 加 ', ' + ').replace(' 乘 ', ' * ')
             text = re.sub(r'(\d)([+*])(\d)', r'\1 \2 \3', text)
