@@ -28,7 +28,7 @@ ABOUT_ME = [
     'Who are you?', 'What is your name?', 'Tell me who you are.', 'Your name?', 'What are you called?', 'What should I call you?',
     '你是谁?', '你叫什么名字?', '你叫什么?', '怎么称呼你?', '请介绍一下你自己。',
 ]  # fmt: skip
-PIP = {'en': 'I am Pip, a friend of words.', 'zh': '我是 Pip,词语的朋友。'}
+PIP = {'en': 'I am Pip, your friend.', 'zh': '我是 Pip,你的朋友。'}
 
 
 def write(name, rows):
