@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY = $(VENV)/bin/python
 TORCH ?= torch==2.13.0
-export OMP_NUM_THREADS ?= 2
+export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: help demo test test-all lint docs tiny data install install-dev clean

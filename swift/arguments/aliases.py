@@ -170,6 +170,7 @@ ALIASES: dict[str, Alias] = {
 _DTYPES = {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32', 'half': 'float16', 'float': 'float32'}
 
 VALUES: dict[str, dict[str, str]] = {
+    'tuner_type': {'lora': 'lora', 'full': 'full'},
     'tuner_backend': {'swift': 'peft'},
     'torch_dtype': _DTYPES,
     'lora_dtype': {**_DTYPES, 'auto': 'none'},

@@ -54,8 +54,12 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     'rope_scaling': (('linear', 'dynamic', 'yarn'), ''),
     'report_to': (('tensorboard', 'wandb', 'mlflow', 'swanlab', 'trackio', 'none'), ''),
     'ddp_backend': (('nccl', 'gloo', 'hccl', 'mpi', 'xccl', 'cncl', 'mccl'), ''),
+    'tuner_type': (('lora', 'full'), ''),
 }
 """Flag → the words it takes, and a pattern for other texts that are right too."""
+
+EXTENDED = ('tuner_type', 'attn_impl', 'report_to')
+"""Flags whose words a plugin can add to: with --external_plugins, or from Python, any word is taken here and looked up in the run."""
 
 
 @dataclass(frozen=True)
@@ -301,8 +305,8 @@ def range_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, 
     return found
 
 
-def word_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(flag, mistake) for every given word that its flag doesn't know."""
+def word_mistakes(values: Values, given: Mapping[str, tuple[Any, str]]) -> list[tuple[str, str]]:
+    """(flag, mistake) for every given word that its flag doesn't know; `given` is flag → (value, source)."""
     found = []
     listed = {
         **WORDS,
@@ -310,6 +314,8 @@ def word_mistakes(values: Values, given: Mapping[str, Any]) -> list[tuple[str, s
     }
     passed = values.get('training_args') or {}
     for name, (words, pattern) in listed.items():
+        if name in EXTENDED and (values.get('external_plugins') or given.get(name, ('', ''))[1] == 'python'):
+            continue
         value = values[name] if name in given and name in values else passed.get(name)
         for word in value if isinstance(value, list) else [value]:
             if isinstance(word, str) and word not in words and not (pattern and re.fullmatch(pattern, word)):

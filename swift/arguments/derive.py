@@ -87,7 +87,7 @@ def lengths(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> d
 def learning_rate(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Adapters learn ten times faster than whole models."""
     rate = values['learning_rate']
-    return {'learning_rate': LEARNING_RATE[values['tuner_type']] if rate is None else rate}
+    return {'learning_rate': LEARNING_RATE.get(values['tuner_type'], LEARNING_RATE['lora']) if rate is None else rate}
 
 
 def evaluation(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class ModelArgs:
     task_type: Literal['causal_lm'] = 'causal_lm'
     """What the model is trained for."""
     torch_dtype: Literal['auto', 'bfloat16', 'float16', 'float32'] = 'auto'
-    """Type of the weights; auto: the type in config.json, bfloat16 for float32 files on devices that compute in it."""
+    """Type of the weights; auto: the type in config.json on a GPU or NPU, float32 on the CPU."""
     attn_impl: str | None = None
     """Attention: flash_attn, flash_attention_3, sdpa, eager, flex_attention, or a hub kernel id; None: the best installed."""
     experts_impl: str | None = None

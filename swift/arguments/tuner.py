@@ -10,8 +10,8 @@ from typing import Literal
 class TunerArgs:
     """What `swift.tuners` needs to make a model trainable."""
 
-    tuner_type: Literal['lora', 'full'] = 'lora'
-    """lora: train low-rank adapters; full: train the weights themselves."""
+    tuner_type: str = 'lora'
+    """lora: train low-rank adapters; full: train the weights themselves; or a name that a plugin registered."""
     tuner_backend: Literal['peft'] = 'peft'
     """Library that makes the adapters."""
     target_modules: list[str] = field(default_factory=lambda: ['all-linear'])

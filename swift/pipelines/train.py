@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,10 @@ from swift.core.startup import loaded
 from swift.pipelines.base import SwiftPipeline, seed_everything
 
 logger = get_logger()
+
+_one_at_a_time = threading.RLock()
+"""Random states, and accelerate's record of where in an accumulation it is, are the process's, not the training's: two trainings
+that are started in one process, from two threads, take turns."""
 
 
 def sft_main(args: Any = None) -> dict[str, Any]:
@@ -46,12 +51,18 @@ class SwiftSft(SwiftPipeline):
 
             return plan(self.args, self.command)
         args = self.args
-        with loaded('torch', 'transformers.trainer', 'transformers.models.auto.modeling_auto', 'peft'):
-            from swift.parallel import group
-            from swift.parallel.device import device_type
+        if not _one_at_a_time.acquire(blocking=False):
+            logger.info('another training runs in this process; this one starts when it has ended')
+            _one_at_a_time.acquire()
+        try:
+            with loaded('torch', 'transformers.trainer', 'transformers.models.auto.modeling_auto', 'peft'):
+                from swift.parallel import group
+                from swift.parallel.device import device_type
 
-            group.start_group(device_type=device_type(), backend=args.ddp_backend, timeout=args.ddp_timeout)
-            return TrainingRun(args, self.command).train()
+                group.start_group(device_type=device_type(), backend=args.ddp_backend, timeout=args.ddp_timeout)
+                return TrainingRun(args, self.command).train()
+        finally:
+            _one_at_a_time.release()
 
 
 class SwiftPretrain(SwiftSft):
@@ -74,10 +85,13 @@ class TrainingRun:
         from swift.trainers.report import check_trackers
         from swift.trainers.resume import resolve_resume
         from swift.trainers.rundir import run_dir_for
+        from swift.tuners import tuners_map
 
         self.command = command
         check_trackers(args.report_to)
         options.attention(args.attn_impl, (args.attn_impl or '',))
+        if args.tuner_type not in tuners_map:
+            tuners_map[args.tuner_type]  # raises, naming the nearest
         checkpoint = resolve_resume(args.resume_from_checkpoint, args.output_dir, only_model=args.resume_only_model)
         self.resume = None if args.resume_only_model else checkpoint
         model_args = _start_from(args, checkpoint) if args.resume_only_model and checkpoint else args

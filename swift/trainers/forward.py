@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from swift.core.types import AnswerTokens, Batch
 from swift.objectives.logps import Answers, answer_tokens, answers, chunked_statistics, statistics
 from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, segments
+from swift.tuners.base import Tuner
 
 CPU_LIMIT = 1 << 25
 """Logits (elements) held at once on CPU; on a device 1/64 of its memory in bytes."""
@@ -45,9 +46,10 @@ class Plan:
 
 
 def base_of(module: nn.Module) -> nn.Module:
-    """The transformers model inside DDP, torch.compile, and PEFT wrappers."""
+    """The transformers model inside DDP, torch.compile, PEFT, and wrappers of a user's own tuner."""
     while True:
         inner = getattr(module, 'module', None) if type(module).__name__ in _WRAPPERS else None
+        inner = module.model if isinstance(module, Tuner) else inner
         inner = inner if inner is not None else getattr(module, '_orig_mod', None)
         if inner is None:
             break

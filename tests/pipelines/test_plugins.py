@@ -68,6 +68,34 @@ def test_everything_of_a_plugin_is_used_by_name(quick, tmp_path, monkeypatch):
     assert {answer['labels'] for answer in answers} == {'no'}
 
 
+TUNER = '''
+from swift.tuner_plugin import Tuner, tuners_map
+
+class NormsOnly(Tuner):
+    def __init__(self, model, config):
+        super().__init__(model, config)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_('norm' in name)
+
+tuners_map['norms_only'] = NormsOnly
+'''
+
+
+def test_a_tuner_of_ones_own_is_chosen_by_name(quick, tmp_path):
+    from safetensors.torch import load_file
+
+    from swift import sft_main
+
+    plugin = tmp_path / 'house_tuner.py'
+    plugin.write_text(TUNER)
+    words = [word for name, value in quick.items() for word in (f'--{name}', str(value))]
+    result = sft_main([*words, '--external_plugins', str(plugin), '--tuner_type', 'norms_only'])
+    stored = load_file(os.path.join(result['last_model_checkpoint'], 'tuner_model.safetensors'))
+    assert stored and all('norm' in name for name in stored)
+    losses = [record['loss'] for record in result['log_history'] if 'loss' in record]
+    assert losses[-1] < losses[0]
+
+
 class TopScores(TrainerCallback):
     """Saves where a metric is best, and lowers the learning rate where it is not."""
 
