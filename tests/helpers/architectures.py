@@ -38,7 +38,7 @@ _SIZES = {
     'num_experts_per_tok moe_topk num_experts_per_token moe_k moe_top_k topk_group n_group num_expert_group': 2,
     'q_lora_rank kv_lora_rank o_lora_rank router_hidden_size adapter_rank hc_lowrank gated_norm_rank': 16,
     'index_n_heads': 2,
-    'index_topk': 64,  # fewer than the row has tokens, and these models give other logits in a longer row
+    'index_topk': 8,  # fewer than a row has tokens, so that the sparse selection selects
     'hidden_size_per_layer_input ple_embed_dim': 16,
     'state_size mamba_d_state ssm_state_size time_step_rank mamba_dt_rank': 8,
     'mamba_n_groups n_groups mamba_ngroups': 1,
