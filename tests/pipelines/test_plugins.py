@@ -17,7 +17,7 @@ from swift.plugin import (callbacks_map, eval_metrics_map, loss_map, optimizers_
 from swift.callbacks import TrainerCallback
 from swift.dataset import DatasetMeta
 
-@register_loss('halved')
+@register_loss('house_halved')
 class Halved:
     def __init__(self, factor=1.0):
         self.factor = factor
@@ -34,14 +34,14 @@ class Plain(OptimizerCallback):
     def create_optimizer(self):
         return torch.optim.SGD(self.trainable(), lr=self.args.learning_rate)
 
-@register_template('shout')
+@register_template('house_shout')
 class Shout:
     user_prefix = 'USER {{QUERY}}\\n'
     assistant_prefix = 'BOT {{RESPONSE}}<|im_end|>\\n'
 
-callbacks_map['note'] = Note
-optimizers_map['plain'] = Plain
-eval_metrics_map['starts'] = lambda predictions, references: {'starts': 7.0}
+callbacks_map['house_note'] = Note
+optimizers_map['house_plain'] = Plain
+eval_metrics_map['house_starts'] = lambda predictions, references: {'house_starts': 7.0}
 register_dataset(DatasetMeta(dataset_name='house_rows', dataset_path=os.environ['HOUSE_ROWS'],
                              preprocess_func=lambda row: {'query': row['query'].upper(), 'response': 'yes'}))
 '''
@@ -54,11 +54,11 @@ def test_everything_of_a_plugin_is_used_by_name(quick, tmp_path, monkeypatch):
     rows = tmp_path / 'rows.jsonl'
     rows.write_text('\n'.join(json.dumps({'query': f'is {i} fine', 'response': 'no'}) for i in range(8)))
     monkeypatch.setenv('HOUSE_ROWS', str(rows))
-    common = {**quick, 'dataset': 'house_rows', 'val_dataset': str(rows), 'external_plugins': str(plugin), 'template': 'shout',
-              'predict_with_generate': True, 'eval_metric': 'starts', 'metric_for_best_model': 'starts', 'max_new_tokens': 2,
+    common = {**quick, 'dataset': 'house_rows', 'val_dataset': str(rows), 'external_plugins': str(plugin), 'template': 'house_shout',
+              'predict_with_generate': True, 'eval_metric': 'house_starts', 'metric_for_best_model': 'house_starts', 'max_new_tokens': 2,
               'lora_dropout': 0}  # fmt: skip
-    plain = Swift.sft(**common, optimizer='plain', callbacks='note')
-    halved = Swift.sft(**common, optimizer='plain', callbacks='note', loss_type='halved', loss_kwargs={'factor': 0.5})
+    plain = Swift.sft(**common, optimizer='house_plain', callbacks='house_note')
+    halved = Swift.sft(**common, optimizer='house_plain', callbacks='house_note', loss_type='house_halved', loss_kwargs={'factor': 0.5})
     assert json.load(open(os.path.join(plain['run_dir'], 'note.json'))) == {'steps': 4}
     assert plain['best_metric'] == 7.0
     first = [result['log_history'][0] for result in (plain, halved)]
@@ -77,7 +77,7 @@ class NormsOnly(Tuner):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_('norm' in name)
 
-tuners_map['norms_only'] = NormsOnly
+tuners_map['house_norms'] = NormsOnly
 '''
 
 
@@ -89,7 +89,7 @@ def test_a_tuner_of_ones_own_is_chosen_by_name(quick, tmp_path):
     plugin = tmp_path / 'house_tuner.py'
     plugin.write_text(TUNER)
     words = [word for name, value in quick.items() for word in (f'--{name}', str(value))]
-    result = sft_main([*words, '--external_plugins', str(plugin), '--tuner_type', 'norms_only'])
+    result = sft_main([*words, '--external_plugins', str(plugin), '--tuner_type', 'house_norms'])
     stored = load_file(os.path.join(result['last_model_checkpoint'], 'tuner_model.safetensors'))
     assert stored and all('norm' in name for name in stored)
     losses = [record['loss'] for record in result['log_history'] if 'loss' in record]
