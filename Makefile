@@ -49,7 +49,7 @@ $(VENV)/.torch: | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.torch
-	@$(PY) -c 'import swift' 2>/dev/null && $(PY) -c 'import transformers, peft, accelerate, datasets' 2>/dev/null && test -x $(VENV)/bin/swift && test -f $@ \
+	@$(PY) -c 'import swift' 2>/dev/null && $(PY) -c 'import transformers, peft, accelerate, modelscope_hub' 2>/dev/null && test -x $(VENV)/bin/swift && test -f $@ \
 	 || $(PY) -m pip install -q -e .
 	@touch $@
 

@@ -49,7 +49,7 @@ def versions() -> dict[str, str | None]:
     import swift
 
     found: dict[str, str | None] = {'python': sys.version.split()[0], 'swift': swift.__version__}
-    for name in ('torch', 'transformers', 'peft', 'accelerate', 'datasets', 'tokenizers'):
+    for name in ('torch', 'transformers', 'peft', 'accelerate', 'tokenizers'):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -131,7 +131,7 @@ def _modelscope(token: str | None):
     try:
         from modelscope_hub import HubApi
     except ImportError as error:
-        needed = MissingDependencyError('modelscope_hub', 'fetching from ModelScope', extra='modelscope')
+        needed = MissingDependencyError('modelscope', 'fetching from ModelScope')
         raise SwiftError(str(needed), '(or use Hugging Face: --use_hf true)') from error
     logging.getLogger('modelscope_hub').setLevel(logging.WARNING)
     return HubApi(token=token)

@@ -73,7 +73,7 @@ def _to_modelscope(directory: str, args: Any, message: str) -> str:
     try:
         from modelscope.hub.api import HubApi
     except ImportError:
-        raise MissingDependencyError('modelscope', '--push_to_hub without --use_hf', 'modelscope') from None
+        raise MissingDependencyError('modelscope', '--push_to_hub without --use_hf') from None
 
     api, token = HubApi(), args.hub_token
     if not api.repo_exists(args.hub_model_id, repo_type='model', token=token):

@@ -13,11 +13,10 @@ from typing import Any
 import swift
 from swift.core.errors import SwiftError
 
-CORE = ('torch', 'transformers', 'peft', 'accelerate', 'datasets', 'huggingface_hub', 'tokenizers', 'safetensors', 'numpy', 'pyarrow')
+CORE = ('torch', 'transformers', 'peft', 'accelerate', 'huggingface_hub', 'modelscope', 'tokenizers', 'safetensors', 'numpy', 'pyarrow')
 """Distributions without which nothing trains."""
 
 OPTIONAL = {
-    'modelscope': "models and data sets from ModelScope (--use_hf false); pip install 'swift-finetune[modelscope]'",
     'flash_attn': '--attn_impl flash_attn on NVIDIA GPUs; pip install flash-attn',
     'tensorboard': '--report_to tensorboard',
     'wandb': '--report_to wandb; pip install wandb',
