@@ -48,13 +48,13 @@ $(VENV)/.torch: | $(VENV)/bin/python
 	else $(PY) -m pip install -q '$(TORCH)'; fi
 	@touch $@
 
+# Offline, an environment that has the packages is used as it is.
 $(VENV)/.installed: pyproject.toml | $(VENV)/.torch
-	@$(PY) -c 'import swift' 2>/dev/null && $(PY) -c 'import transformers, peft, accelerate, modelscope_hub' 2>/dev/null && test -x $(VENV)/bin/swift && test -f $@ \
-	 || $(PY) -m pip install -q -e .
+	@$(PY) -m pip install -q -e . || $(PY) -m pip install -q --no-build-isolation -e . || test -x $(VENV)/bin/swift
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.torch
-	@$(PY) -m pip install -q -e '.[dev]'
+	@$(PY) -m pip install -q -e '.[dev]' || $(PY) -m pip install -q --no-build-isolation -e '.[dev]' || $(PY) -c 'import pytest, swift'
 	@touch $@ $(VENV)/.installed
 
 clean: ## Remove the environment and what the demo wrote
