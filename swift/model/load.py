@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -305,18 +306,34 @@ def _check_weights(model: Any, report: dict[str, Any], info: ModelInfo, init_str
             f'{info.model_dir}: {len(missing)} weights are missing (first: {", ".join(missing[:3])});',
             'the checkpoint is incomplete or of another architecture; --init_strategy fills them on purpose.',
         )
-    unexpected = sorted(report['unexpected_keys'])
-    if unexpected:
-        raise ModelError(
-            f'{info.model_dir}: {len(unexpected)} weights have no place in {type(model).__name__} '
-            f'(first: {", ".join(unexpected[:3])});',
-            'the checkpoint is of another architecture; --model_kwargs \'{"key_mapping": {…}}\' renames weights.',
-        )
+    _check_surplus(model, sorted(report['unexpected_keys']), info)
     if missing:
         from swift.model.initialise import fill
 
         fill(model, missing, init_strategy)
         logger.warning('%d missing weights were filled (%s): %s …', len(missing), init_strategy, ', '.join(missing[:3]))
+
+
+def _check_surplus(model: Any, surplus: list[str], info: ModelInfo) -> None:
+    """Stored weights without a place: ModelError when they are parts that the model has elsewhere (more layers than config.json
+    says), a warning when they are something else (heads for another purpose)."""
+    known = {_pattern(name) for name in model.state_dict()} if surplus else set()
+    lost = [name for name in surplus if _pattern(name) in known]
+    if lost:
+        raise ModelError(
+            f'{info.model_dir}: {len(lost)} weights have no place in {type(model).__name__} (first: {", ".join(lost[:3])});',
+            'config.json names fewer layers than the checkpoint has, or they do not belong together.',
+        )
+    if surplus:
+        logger.warning(
+            '%s: %d weights are not part of %s and are left out (%s%s)', info.model_dir, len(surplus), type(model).__name__,
+            ', '.join(surplus[:3]), ', …' if len(surplus) > 3 else '',
+        )  # fmt: skip
+
+
+def _pattern(name: str) -> str:
+    """A parameter's name without its layer numbers."""
+    return re.sub(r'(?<=\.)\d+(?=\.)', '*', name)
 
 
 @contextlib.contextmanager

@@ -74,10 +74,16 @@ def test_missing_weights_are_an_error_unless_they_may_be_filled(copy):
     assert not filled.model.layers[1].mlp.up_proj.weight.any() and filled.model.layers[0].mlp.up_proj.weight.any()
 
 
-def test_unexpected_weights_are_an_error(copy):
+def test_a_layer_that_config_json_does_not_know_is_an_error(copy):
     edit_weights(copy, lambda weights: weights.update({'model.layers.2.mlp.up_proj.weight': torch.ones(128, 64)}))
     with pytest.raises(ModelError, match='no place in Qwen3ForCausalLM .*layers.2.mlp'):
         load_model(args(copy))
+
+
+def test_heads_for_another_purpose_are_left_out_and_named(copy, capfd):
+    edit_weights(copy, lambda weights: weights.update({'v_head.summary.weight': torch.ones(1, 64)}))
+    assert load_model(args(copy)).model.num_parameters() > 0
+    assert '1 weights are not part of Qwen3ForCausalLM and are left out (v_head.summary.weight)' in capfd.readouterr().err
 
 
 def test_mismatched_shapes_are_an_error(copy):
