@@ -9,6 +9,11 @@ from swift.core.errors import SwiftError
 from swift.parallel import group
 
 
+def say(line: str) -> None:
+    """One write for the whole line, so that the lines of two processes do not mix in their common pipe."""
+    os.write(1, f'{line}\n'.encode())
+
+
 def main() -> None:
     task = sys.argv[1]
     assert group.start_group(device_type='cpu') and group.active()
@@ -20,8 +25,8 @@ def main() -> None:
         try:
             group.first_error(SwiftError('disk full') if rank == 1 else None)
         except SwiftError as error:
-            print(f'rank {rank}: {error}', flush=True)
-        print(f'rank {rank} threads {os.environ["OMP_NUM_THREADS"]}', flush=True)
+            say(f'rank {rank}: {error}')
+        say(f'rank {rank} threads {os.environ["OMP_NUM_THREADS"]}')
     elif task == 'mistake':
         if rank == 0:
             print('--model is missing', file=sys.stderr)
@@ -29,12 +34,12 @@ def main() -> None:
     elif task == 'wait':
         def saved(number, frame):
             time.sleep(0.5)  # a checkpoint takes a while
-            print(f'rank {rank} saved', flush=True)
+            say(f'rank {rank} saved')
             raise SystemExit(128 + number)
 
         signal.signal(signal.SIGTERM, saved)
         group.barrier()
-        print('waiting', flush=True)
+        say('waiting')
         time.sleep(60)
     elif task == 'killed' and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
