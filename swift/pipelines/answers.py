@@ -10,18 +10,10 @@ from swift.core.types import Conversation
 
 def answerer(model: Any, template: Any, args: Any) -> Callable[[Sequence[Conversation]], list[str]]:
     """`conversations → answers`; the engine is made at the first call and samples as GenerationArgs say (default: greedy)."""
-    from swift.infer_engine import InferRequest, RequestConfig, TransformersEngine
+    from swift.infer_engine import InferRequest, TransformersEngine
+    from swift.pipelines.infer import request_config
 
-    config = RequestConfig(
-        max_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        repetition_penalty=args.repetition_penalty,
-        num_beams=args.num_beams,
-        stop=list(args.stop_words),
-        seed=args.seed,
-    )
+    config = request_config(args)
     made: list[Any] = []
 
     def answer(conversations: Sequence[Conversation]) -> list[str]:
