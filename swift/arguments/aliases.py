@@ -223,11 +223,13 @@ SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
     'do_eval': (('true', 'false'), '--eval_strategy decides'),
     'do_predict': (('false',), 'swift infer answers'),
     'neftune_backend': (('transformers',), "NEFTune is the trainer's"),
+    'hub_strategy': (('end',), '--push_to_hub uploads when training ends'),
     'hub_always_push': (('false',), '--push_to_hub uploads when training ends'),
 }
 """Flags of other versions whose matter is settled here: the values that ask for what happens anyway, and the reason."""
 
 IDLE: dict[str, str] = {
+    'hub_revision': 'the upload goes to the main branch of --hub_model_id',
     **dict.fromkeys(
         (
             'dataloader_pin_memory dataloader_prefetch_factor dataloader_persistent_workers dataloader_in_order '

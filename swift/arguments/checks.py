@@ -186,6 +186,7 @@ def _validates(v: Values) -> bool:
 
 NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(_LORA, lambda v: v['tuner_type'] == 'full', 'with --tuner_type full, which trains no adapter'),
+    NoEffect(_flags('max_shard_size'), lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora: an adapter is one file'),
     NoEffect(_FREEZE, lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora, which freezes the whole model'),
     NoEffect(_flags('packing_length'), lambda v: not v['packing'], 'without --packing true'),
     NoEffect(

@@ -169,6 +169,7 @@ class TrainingRun:
     # ---- the trainer
 
     def _trainer(self) -> Any:
+        from swift.parallel import group
         from swift.trainers import selfcheck
         from swift.trainers.callbacks.build import build_callbacks
         from swift.trainers.checkpoint import CheckpointWriter
@@ -184,12 +185,14 @@ class TrainingRun:
                 'train with --per_device_train_batch_size 1',
             )
         train_loader, eval_loader = self._loaders(plan.flat)
+        args_json = group.broadcast(_read(os.path.join(self.run_dir, 'args.json')) if is_master() else None)
         writer = CheckpointWriter(
             self.run_dir,
             save_total_limit=args.save_total_limit,
-            texts={'args.json': _read(os.path.join(self.run_dir, 'args.json'))} if is_master() else {},
+            texts={'args.json': args_json},
             facts={'template': self.template.fingerprint},
             links=args.create_checkpoint_symlink,
+            save_on_each_node=bool(args.training_args.get('save_on_each_node')),
         )
         return build_trainer(
             model,
@@ -229,7 +232,7 @@ class TrainingRun:
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            save_tuner(model, folder, processor=self.processor)
+            save_tuner(model, folder, processor=self.processor, max_shard_size=self.args.max_shard_size)
         finally:
             if shown:
                 logging.enable_progress_bar()

@@ -40,10 +40,19 @@ class Full:
         return model
 
     @staticmethod
-    def save(model: Any, directory: str, *, processor: Any = None, state_dict: dict | None = None, dtype: Any = None) -> None:
+    def save(
+        model: Any,
+        directory: str,
+        *,
+        processor: Any = None,
+        state_dict: dict | None = None,
+        dtype: Any = None,
+        max_shard_size: str = '5GB',
+    ) -> None:
         """Write safetensors, config, generation config and tokenizer so that plain transformers loads them.
 
-        `dtype` rounds the stored weights (None: as they are); `state_dict` replaces the model's own (sharded training).
+        `dtype` rounds the stored weights (None: as they are); `state_dict` replaces the model's own (sharded training);
+        no file is larger than `max_shard_size`.
         """
         os.makedirs(directory, exist_ok=True)
         weights = state_dict
@@ -54,7 +63,7 @@ class Full:
             }
         generation = getattr(model, 'generation_config', None)
         with _set_aside(model, 'generation_config', generation):
-            model.save_pretrained(directory, state_dict=weights)
+            model.save_pretrained(directory, state_dict=weights, max_shard_size=max_shard_size)
         if dtype is not None:
             _write_dtype(directory, dtype)
         _copy_beside(model, directory, generation)

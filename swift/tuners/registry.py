@@ -47,11 +47,12 @@ def save_tuner(
     processor: Any = None,
     state_dict: dict | None = None,
     dtype: Any = None,
+    max_shard_size: str = '5GB',
 ) -> None:
     """Write what was trained into a directory: adapter files, or a whole model; each loads in plain PEFT / transformers.
 
     `processor` (or tokenizer) is written beside it. `state_dict` stands in for the model's own when it is sharded.
-    `dtype` rounds the stored weights. The caller sees to it that the directory appears at once (write aside, rename).
+    `dtype` rounds the stored weights; `max_shard_size` bounds the files of a whole model. The caller sees to it that the directory appears at once (write aside, rename).
     """
     model, directory = unwrap(model), os.fspath(directory)
     from swift.tuners.base import Tuner
@@ -61,8 +62,12 @@ def save_tuner(
         if processor is not None:
             processor.save_pretrained(directory)
         return
-    kind = tuners_map['lora' if is_adapter(model) else 'full']
-    kind.save(model, directory, processor=processor, state_dict=state_dict, dtype=dtype)
+    if is_adapter(model):
+        tuners_map['lora'].save(model, directory, processor=processor, state_dict=state_dict, dtype=dtype)
+    else:
+        tuners_map['full'].save(
+            model, directory, processor=processor, state_dict=state_dict, dtype=dtype, max_shard_size=max_shard_size
+        )
 
 
 def load_adapter(

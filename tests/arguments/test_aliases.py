@@ -54,7 +54,7 @@ def mistakes(command, words):
         (['--tuner_backend', 'swift'], 'tuner_backend', 'peft'),
         (['--additional_trainable_parameters', 'lm_head', '--sft_type', 'full'], 'trainable_parameters', ['lm_head']),
         (['--device_max_memory', '1GiB', '2GiB', '--device_map', 'auto'], 'max_memory', {'0': '1GiB', '1': '2GiB'}),
-        (['--push_hub_strategy', 'end'], 'training_args', {'hub_strategy': 'end'}),
+        (['--push_hub_strategy', 'end'], 'training_args', {}),
     ],
 )
 def test_old_spelling_sets_the_new_flag(old, new, value):

@@ -188,3 +188,15 @@ def test_missing_packages_are_named_before_the_data_is_read(quick):
         Swift.sft(**{**quick, 'dataset': 'nowhere.jsonl', 'attn_impl': 'flash_attn'})
     with pytest.raises(SwiftError, match='trackio.*not installed'):
         Swift.sft(**{**quick, 'dataset': 'nowhere.jsonl', 'report_to': 'trackio'})
+
+
+def test_weight_files_are_no_larger_than_asked(quick):
+    from transformers import AutoModelForCausalLM
+
+    settings = {**quick, 'max_steps': 1, 'max_shard_size': '200KB'}
+    checkpoint = Swift.sft(**settings, tuner_type='full')['last_model_checkpoint']
+    files = [name for name in os.listdir(checkpoint) if name.endswith('.safetensors')]
+    assert len(files) > 1 and all(os.path.getsize(os.path.join(checkpoint, name)) < 220_000 for name in files)
+    assert AutoModelForCausalLM.from_pretrained(checkpoint).num_parameters() > 0
+    with pytest.raises(ArgumentsError, match='max_shard_size has no effect with --tuner_type lora'):
+        Swift.sft(**settings)
