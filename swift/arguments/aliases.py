@@ -230,6 +230,10 @@ SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
 
 IDLE: dict[str, str] = {
     'hub_revision': 'the upload goes to the main branch of --hub_model_id',
+    'project': 'trackio reads the environment variable TRACKIO_PROJECT, wandb --wandb_project',
+    **dict.fromkeys(
+        'trackio_space_id trackio_bucket_id trackio_static_space_id'.split(), 'trackio reads the environment variable TRACKIO_SPACE_ID'
+    ),
     **dict.fromkeys(
         (
             'dataloader_pin_memory dataloader_prefetch_factor dataloader_persistent_workers dataloader_in_order '

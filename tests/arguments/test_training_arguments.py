@@ -31,7 +31,7 @@ def test_the_table_is_the_installed_one():
         (['--use_cpu'], {'use_cpu': True}),
         (['--eval_delay', '1.5', '--tf32', 'true'], {'eval_delay': 1.5, 'tf32': True}),
         (['--accelerator_config', '{"split_batches": true}'], {'accelerator_config': {'split_batches': True}}),
-        (['--project', 'mine'], {'project': 'mine'}),
+        (['--log_level', 'error'], {'log_level': 'error'}),
         (['--bf16_full_eval', '--dtype', 'bf16'], {'bf16_full_eval': True}),
         (
             ['--training_args', '{"torch_empty_cache_steps": 4}', '--use_cpu'],
@@ -50,6 +50,7 @@ def test_fields_pass_through_with_their_type(words, expected):
         (['--optim', 'adamw_torh'], "did you mean 'adamw_torch'?"),
         (['--hub_strategy', 'every_save'], 'not possible: --push_to_hub uploads when training ends'),
         (['--hub_revision', 'main'], '--hub_revision has no effect'),
+        (['--project', 'mine'], 'TRACKIO_PROJECT'),
         (['--torch_emty_cache_steps', '2'], "did you mean '--torch_empty_cache_steps'?"),
         (['--dataloader_prefetch_factor', '2'], '--dataloader_prefetch_factor has no effect'),
         (['--bf16_full_eval'], 'in the precision of training'),
