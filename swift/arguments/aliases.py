@@ -90,7 +90,7 @@ def _sampling(raw: Any) -> dict[str, Any]:
     )
 
 
-TRAIN = ('pt', 'sft', 'plan', 'preview', 'verify')
+TRAIN = ('pt', 'sft', 'rlhf', 'plan', 'preview', 'verify')
 
 ALIASES: dict[str, Alias] = {
     # which model

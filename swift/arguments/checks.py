@@ -9,6 +9,7 @@ from typing import Any
 
 from swift.arguments.commands import TRAINING
 from swift.arguments.later import read_facts
+from swift.arguments.methods import method_mistakes
 from swift.core.errors import did_you_mean
 
 Values = dict[str, Any]
@@ -25,19 +26,26 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             'gradient_accumulation_steps lora_rank packing_length dataset_num_proc shuffle_buffer_size '
             'num_train_epochs save_steps eval_steps logging_steps save_total_limit max_new_tokens num_beams max_batch_size '
             'write_batch_size val_dataset_sample rope_scaling_factor repetition_penalty lorap_lr_ratio early_stop_interval '
-            'adam_epsilon num_samples ddp_timeout'
+            'adam_epsilon num_samples ddp_timeout num_labels discopop_tau ref_model_sync_steps infonce_temperature '
+            'cosent_scale listwise_temperature max_positive_samples max_negative_samples infonce_hard_negatives'
         ).split(),
         POSITIVE,
     ),
     **dict.fromkeys(
         (
             'learning_rate weight_decay max_grad_norm temperature top_k lora_alpha warmup_steps z_loss_coef top_logprobs '
-            'dataloader_num_workers seed neftune_noise_alpha'
+            'dataloader_num_workers seed neftune_noise_alpha beta rpo_alpha cpo_alpha simpo_gamma desirable_weight '
+            'undesirable_weight center_rewards_coefficient infonce_fake_neg_margin margin'
         ).split(),
         NOT_NEGATIVE,
     ),
     **dict.fromkeys('lora_dropout split_dataset_ratio adam_beta1 adam_beta2 label_smoothing_factor'.split(), SHARE),
     'freeze_parameters_ratio': ('from 0 to 1', lambda v: 0 <= v <= 1),
+    'ld_alpha': ('from 0 to 1', lambda v: 0 <= v <= 1),
+    'ref_model_mixup_alpha': ('from 0 to 1', lambda v: 0 <= v <= 1),
+    'label_smoothing': ('from 0 to below 0.5', lambda v: 0 <= v < 0.5),
+    'mrl_dims': ('numbers above 0', lambda v: all(dim > 0 for dim in v)),
+    'task_weights': ('0 or above', lambda v: all(weight >= 0 for weight in v)),
     'warmup_ratio': ('from 0 to 1', lambda v: 0 <= v <= 1),
     'top_p': ('above 0, at most 1', lambda v: 0 < v <= 1),
     'max_steps': ('above 0, or -1 for as many as num_train_epochs needs', lambda v: v == -1 or v > 0),
@@ -237,7 +245,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         lambda v: not v['gradient_checkpointing'],
         'without --gradient_checkpointing true',
     ),
-    NoEffect(_flags('loss_kwargs'), lambda v: v['loss_type'] is None, 'without --loss_type'),
+    NoEffect(_flags('loss_kwargs'), lambda v: not v['loss_type'], 'without --loss_type'),
     NoEffect(
         _flags('optim optim_args'), lambda v: v['optimizer'] is not None, 'with --optimizer, which makes the optimizer'
     ),
@@ -336,7 +344,7 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
         ):
             found.append(rule.message)
     if command in TRAINING:
-        found += _training_conflicts(values)
+        found += _training_conflicts(values) + method_mistakes(command, values, given)[0]
     if command == 'merge-lora' and not values['merge_lora']:
         found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')
     if values.get('push_to_hub') and not values.get('hub_model_id'):
@@ -369,7 +377,10 @@ def _training_conflicts(v: Values) -> list[str]:
 def effect_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """(flag, mistake, only a warning) for every given flag that does nothing. Values that ask for nothing pass."""
     found: list[tuple[str, str, bool]] = []
-    seen = set()
+    if command in TRAINING:
+        idle = method_mistakes(command, values, given)[1]
+        found += [(name, f'has no effect {why}', False) for name, why in idle if not _idle(values[name])]
+    seen = {name for name, _, _ in found}
     for rule in NO_EFFECT:
         names = [name for name in rule.flags if name in given and name in values and name not in seen]
         names = [name for name in names if not _idle(values[name])]

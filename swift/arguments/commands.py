@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from swift.arguments.base import RunArgs
 from swift.arguments.data import DataArgs
@@ -11,6 +11,8 @@ from swift.arguments.export import ExportArgs
 from swift.arguments.generate import GenerationArgs, InferArgs
 from swift.arguments.inspection import PreviewArgs, VerifyArgs
 from swift.arguments.model import ModelArgs
+from swift.arguments.rlhf import RlhfArgs
+from swift.arguments.task import TaskArgs
 from swift.arguments.template import TemplateArgs
 from swift.arguments.train import TrainArgs
 from swift.arguments.tuner import TunerArgs
@@ -48,7 +50,7 @@ class BaseArguments(RunArgs, TemplateArgs, ModelArgs, Arguments):
 
 
 @dataclass
-class SftArguments(GenerationArgs, TunerArgs, DataArgs, TrainArgs, BaseArguments):
+class SftArguments(TaskArgs, GenerationArgs, TunerArgs, DataArgs, TrainArgs, BaseArguments):
     """Arguments of `swift sft`."""
 
 
@@ -60,6 +62,14 @@ class PretrainArguments(SftArguments):
     """Format rows with the chat template; false: plain text."""
     loss_scale: str = 'all'
     """Which tokens are trained and how much; all: every token."""
+
+
+@dataclass
+class RLHFArguments(RlhfArgs, SftArguments):
+    """Arguments of `swift rlhf`."""
+
+    loss_scale: str = 'last_round'
+    """Which tokens are trained and how much; last_round: the last answer."""
 
 
 @dataclass
@@ -87,17 +97,20 @@ class MergeArguments(ExportArguments):
 
 
 @dataclass
-class PlanArguments(SftArguments):
+class PlanArguments(RlhfArgs, SftArguments):
     """Arguments of `swift plan`."""
+
+    rlhf_type: Literal['dpo', 'kto', 'orpo', 'cpo', 'simpo', 'rm'] | None = None
+    """Method of swift rlhf that is looked at; None: swift sft."""
 
 
 @dataclass
-class PreviewArguments(PreviewArgs, SftArguments):
+class PreviewArguments(PreviewArgs, PlanArguments):
     """Arguments of `swift preview`."""
 
 
 @dataclass
-class VerifyArguments(VerifyArgs, SftArguments):
+class VerifyArguments(VerifyArgs, PlanArguments):
     """Arguments of `swift verify`."""
 
     load_args: bool = True
@@ -107,6 +120,7 @@ class VerifyArguments(VerifyArgs, SftArguments):
 CLASSES: dict[str, type[Arguments]] = {
     'pt': PretrainArguments,
     'sft': SftArguments,
+    'rlhf': RLHFArguments,
     'infer': InferArguments,
     'export': ExportArguments,
     'merge-lora': MergeArguments,
@@ -116,5 +130,5 @@ CLASSES: dict[str, type[Arguments]] = {
 }
 """Command → its arguments."""
 
-TRAINING = ('pt', 'sft', 'plan', 'preview', 'verify')
+TRAINING = ('pt', 'sft', 'rlhf', 'plan', 'preview', 'verify')
 """Commands with training flags."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from swift.arguments.commands import CLASSES, TRAINING, Arguments
 from swift.arguments.flags import flags_of
+from swift.arguments.methods import METHODS, method_of
 
 A = TypeVar('A', bound=Arguments)
 
@@ -18,6 +19,16 @@ OVERRULED = ('eval_strategy',)
 
 
 @dataclass(frozen=True)
+class Labels:
+    """The classes of a classification, as the rows have them."""
+
+    count: int
+    names: tuple[str, ...] = ()
+    """In the order of their numbers. Empty: numbers are all there is."""
+    problem_type: str | None = None
+
+
+@dataclass(frozen=True)
 class Facts:
     """What becomes known after parsing. None: not known yet."""
 
@@ -25,6 +36,8 @@ class Facts:
     """Whether there are validation rows."""
     model_max_length: int | None = None
     """The longest context of the loaded model."""
+    labels: Labels | None = None
+    """The classes that the rows name."""
 
 
 def resolve(args: A, facts: Facts | None = None) -> A:
@@ -45,7 +58,7 @@ def settle(cls: type[A], command: str, given: Mapping[str, tuple[Any, str]], fac
     values.update({name: value for name, (value, _) in given.items()})
     sources = {name: source for name, (_, source) in given.items()}
     for rule in RULES[command]:
-        for name, value in rule(values, given, facts).items():
+        for name, value in rule({**values, '_command': command}, given, facts).items():
             if (name not in given or name in OVERRULED) and values[name] != value:
                 values[name], sources[name] = value, 'derived'
     args = cls(**values)
@@ -75,13 +88,26 @@ def seeds(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dic
     return {'data_seed': values['seed'] if values['data_seed'] is None else values['data_seed']}
 
 
+def method(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """What the training method brings along."""
+    chosen = METHODS[method_of(values['_command'], values)]
+    return {name: value for name, value in chosen.defaults.items() if name in values}
+
+
+def classes(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """The head of a classification has the classes of the data."""
+    if facts.labels is None:
+        return {}
+    labels = facts.labels
+    return {'num_labels': labels.count, 'class_names': list(labels.names), 'problem_type': labels.problem_type}
+
+
 def lengths(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """The model's own length, and rows of that length when packing."""
     longest = values['max_length'] or values['max_model_len'] or facts.model_max_length
-    return {
-        'max_length': longest,
-        'packing_length': values['packing_length'] or (longest if values['packing'] else None),
-    }
+    segments = METHODS[method_of(values['_command'], values)].segments
+    row = longest * segments if values['packing'] and longest else None
+    return {'max_length': longest, 'packing_length': values['packing_length'] or row}
 
 
 def learning_rate(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
@@ -146,7 +172,7 @@ def merged_directory(values: dict[str, Any], given: Mapping[str, Any], facts: Fa
     return {'output_dir': values['adapters'][0].rstrip('/') + '-merged'}
 
 
-_TRAIN: list[Rule] = [seeds, lengths, learning_rate, evaluation, generation, loading]
+_TRAIN: list[Rule] = [seeds, method, classes, lengths, learning_rate, evaluation, generation, loading]
 
 RULES: dict[str, list[Rule]] = {
     **dict.fromkeys(TRAINING, _TRAIN),

@@ -214,7 +214,7 @@ def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[s
         and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}
     ):
         missing.append(_missing_model(command, values))
-    if command in ('pt', 'sft', 'plan', 'preview') and not values['dataset'] and 'dataset' not in failed:
+    if command in ('pt', 'sft', 'rlhf', 'plan', 'preview') and not values['dataset'] and 'dataset' not in failed:
         missing.append('--dataset is required: files, folders, or ids of a hub')
     if command == 'merge-lora' or (command == 'export' and values['merge_lora']):
         if not values['adapters'] and 'adapters' not in failed:

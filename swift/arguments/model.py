@@ -18,8 +18,16 @@ class ModelArgs:
     """Branch, tag or commit on the hub."""
     adapters: list[str] = field(default_factory=list)
     """Trained adapters (checkpoint directories or ids) put on the model; the base model is read from their args.json."""
-    task_type: Literal['causal_lm'] = 'causal_lm'
+    task_type: Literal[
+        'causal_lm', 'seq_cls', 'token_cls', 'embedding', 'reranker', 'generative_reranker', 'multi_task'
+    ] = 'causal_lm'
     """What the model is trained for."""
+    num_labels: int | None = None
+    """Classes (or values) that a classification head tells apart; None: as many as the data has."""
+    problem_type: Literal['regression', 'single_label_classification', 'multi_label_classification'] | None = None
+    """Kind of seq_cls; None: by the labels: a class, a list of classes, or a number with a fraction."""
+    class_names: list[str] = field(default_factory=list)
+    """Names of the classes in the order of their numbers; none: those of the data."""
     torch_dtype: Literal['auto', 'bfloat16', 'float16', 'float32'] = 'auto'
     """Type of the weights; auto: the type in config.json on a GPU or NPU, float32 on the CPU."""
     attn_impl: str | None = None

@@ -20,6 +20,7 @@ from swift.core.log import debug_enabled
 COMMANDS: dict[str, tuple[str, str]] = {
     'pt': ('swift.pipelines.train:pretrain_main', 'Pre-train a model on plain text.'),
     'sft': ('swift.pipelines.train:sft_main', 'Fine-tune a model on conversations (LoRA or full).'),
+    'rlhf': ('swift.pipelines.rlhf:rlhf_main', 'Train on preferences: dpo, kto, orpo, cpo, simpo, rm.'),
     'infer': ('swift.pipelines.infer:infer_main', 'Ask a model, in the terminal or for a whole file.'),
     'merge-lora': ('swift.pipelines.export:merge_lora_main', 'Merge an adapter into its model.'),
     'export': ('swift.pipelines.export:export_main', 'Write a trained model in the form another program wants.'),
@@ -36,10 +37,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
 OTHER_NAMES = {'train': 'sft', 'merge_lora': 'merge-lora'}
 """Other words for a command."""
 
+METHODS = ('dpo', 'kto', 'orpo', 'cpo', 'simpo', 'rm')
+"""Methods of swift rlhf that can stand as the command: `swift dpo` is `swift rlhf --rlhf_type dpo`."""
+
 ROUTE_MAPPING = {name: f'swift.cli.{name.replace("-", "_")}' for name in COMMANDS}
 """Command → the module that runs it as a script file."""
 
-LAUNCHED = ('pt', 'sft')
+LAUNCHED = ('pt', 'sft', 'rlhf')
 """Commands that become several processes when NPROC_PER_NODE or NNODES says so."""
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -61,6 +65,10 @@ def cli_main(argv: Sequence[str] | None = None) -> int:
 
         print(f'swift {swift.__version__}')
         return 0
+    if words[0] in METHODS:
+        words = ['rlhf', '--rlhf_type', *words]
+        if not any(word in ('-h', '--help') for word in words):
+            print(f'swift {words[2]} is short for swift rlhf --rlhf_type {words[2]}', file=sys.stderr)
     command = OTHER_NAMES.get(words[0], words[0])
     if command not in COMMANDS:
         print(f'swift: error: {_unknown(words[0])}', file=sys.stderr)

@@ -42,8 +42,12 @@ class Conversation:
     audios: list[Any] = field(default_factory=list)
     rejected: list[Message] | None = None
     """Messages of the rejected answer (the whole conversation, like `messages`). None: not a preference row."""
+    positives: list[list[Message]] | None = None
+    """Texts that belong to this row's anchor (embedding) or answer its query (reranker), as messages each."""
+    negatives: list[list[Message]] | None = None
+    """Texts that do not; in a preference row, the rejected answers after the first (whole conversations)."""
     label: Any = None
-    """Class, score or KTO flag. None: the row has none."""
+    """Class, score or KTO flag; for token classification one class a word. None: the row has none."""
     channel: str | None = None
     """Name under which this row's loss is logged. None: no channel."""
     text: bool = False
@@ -145,9 +149,12 @@ class Loss:
     sum: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     """Name → 1-D tensor with one value per item; the trainer logs the mean over all items of all micro-batches and ranks."""
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    """Name → [items, …] tensor of results. An evaluation gathers them over all batches for `Objective.measure`."""
 
     def __post_init__(self):
         self.metrics = {name: value.detach().float().reshape(-1) for name, value in self.metrics.items()}
+        self.outputs = {name: value.detach() for name, value in self.outputs.items()}
 
 
 @dataclass(slots=True)
@@ -184,6 +191,10 @@ class Actor(Protocol):
 
     def hidden(self, batch: Batch) -> Tensor:
         """Last hidden states, [1, T, H] flat or [S, L, H] padded."""
+        ...
+
+    def scores(self, batch: Batch) -> Tensor:
+        """[S, C] outputs of a sequence-classification head, one row a segment."""
         ...
 
 

@@ -36,6 +36,7 @@ def make_loader(
     batch_size: int = 1,
     packing_length: int | None = None,
     packing_strategy: str = 'binpack',
+    oversize: bool = False,
     max_batch_tokens: int | None = None,
     shuffle: bool = True,
     seed: int = 42,
@@ -47,7 +48,8 @@ def make_loader(
 ) -> BatchLoader:
     """The loader for `samples`: map-style (`Samples`) or streaming (`swift.dataset.stream.StreamSamples`).
 
-    `batch_size` counts samples, or packs of at most `packing_length` tokens (`packing_strategy`: binpack or sequential).
+    `batch_size` counts samples, or packs of at most `packing_length` tokens (`packing_strategy`: binpack or sequential;
+    with `oversize` a longer sample is a pack of its own, without it an error).
     `max_batch_tokens` replaces it by a budget: as many samples as fit, at least one. `num_workers` threads collate ahead;
     0 does it when a batch is asked for. Raises DatasetError for settings that exclude each other.
     """
@@ -62,12 +64,12 @@ def make_loader(
         if group_by_length:
             raise DatasetError('--group_by_length needs all lengths in advance;', 'drop it or --streaming')
         return StreamLoader(
-            samples, collate, packing_length=packing_length, packing_strategy=packing_strategy,
+            samples, collate, packing_length=packing_length, packing_strategy=packing_strategy, oversize=oversize,
             max_batch_tokens=max_batch_tokens, num_workers=num_workers, **shape,
         )  # fmt: skip
     plan = Plan(
-        samples, packing_length=packing_length, packing_strategy=packing_strategy, max_batch_tokens=max_batch_tokens,
-        shuffle=shuffle, seed=seed, group_by_length=group_by_length, **shape,
+        samples, packing_length=packing_length, packing_strategy=packing_strategy, oversize=oversize,
+        max_batch_tokens=max_batch_tokens, shuffle=shuffle, seed=seed, group_by_length=group_by_length, **shape,
     )  # fmt: skip
     return Loader(samples, collate, plan, num_workers)
 
@@ -77,13 +79,13 @@ class Plan:
 
     def __init__(
         self, samples: Samples, *, batch_size: int, rank: int, world_size: int, drop_last: bool, shuffle: bool, seed: int,
-        packing_length: int | None, packing_strategy: str, max_batch_tokens: int | None, group_by_length: bool,
+        packing_length: int | None, packing_strategy: str, oversize: bool, max_batch_tokens: int | None, group_by_length: bool,
     ):  # fmt: skip
         if not len(samples):
             raise DatasetError('there are no samples to load')
         self.samples, self.seed, self.shuffle, self.drop_last = samples, seed, shuffle, drop_last
         self.rank, self.world_size, self.group = rank, world_size, (1 if max_batch_tokens else batch_size) * world_size
-        self.packing_length, self.strategy = packing_length, packing_strategy
+        self.packing_length, self.strategy, self.oversize = packing_length, packing_strategy, oversize
         self.budget, self.group_by_length = max_batch_tokens, group_by_length
         self._made: tuple[int, list[Any]] | None = None
         self.identity = self._identity()
@@ -133,13 +135,14 @@ class Plan:
 
     def _packs(self, order: np.ndarray, epoch: int) -> list[list[int]]:
         """Packs, or micro-batches under the token budget; how many there are does not depend on the epoch."""
-        if self.budget:
-            sizes = np.minimum(self.samples.lengths, self.budget)  # a longer sample is a micro-batch of its own
-            packs = pack(sizes, self.budget, order)
-        elif self.strategy == 'sequential':
-            packs = pack_in_order(self.samples.lengths, self.packing_length)
+        capacity = self.budget or self.packing_length
+        sizes = self.samples.lengths
+        if self.budget or self.oversize:
+            sizes = np.minimum(sizes, capacity)  # a longer sample is a pack of its own
+        if not self.budget and self.strategy == 'sequential':
+            packs = pack_in_order(sizes, capacity)
         else:
-            packs = pack(self.samples.lengths, self.packing_length, order)
+            packs = pack(sizes, capacity, order)
         if not self.shuffle:
             return sorted(packs, key=min)
         return [packs[index] for index in self._rng(epoch, 1).permutation(len(packs)).tolist()]

@@ -35,13 +35,13 @@ class StreamLoader:
 
     def __init__(
         self, samples: StreamSamples, collate: Collate, *, batch_size: int, rank: int, world_size: int, drop_last: bool,
-        packing_length: int | None, packing_strategy: str, max_batch_tokens: int | None, num_workers: int,
+        packing_length: int | None, packing_strategy: str, oversize: bool, max_batch_tokens: int | None, num_workers: int,
     ):  # fmt: skip
         self.samples, self.collate, self.num_workers = samples, collate, num_workers
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
         self.group = world_size if max_batch_tokens else batch_size * world_size
         if packing_length:
-            self._units: Callable[[Any], Iterator[Unit]] = Packer(samples, packing_length, packing_strategy).units
+            self._units: Callable[[Any], Iterator[Unit]] = Packer(samples, packing_length, packing_strategy, oversize).units
         elif max_batch_tokens:
             self._units = Budget(samples, max_batch_tokens).units
         else:
@@ -114,10 +114,10 @@ class StreamLoader:
 
 
 class Packer:
-    """Samples → packs of at most `capacity` tokens, window by window."""
+    """Samples → packs of at most `capacity` tokens, window by window; with `oversize` a longer sample is a pack of its own."""
 
-    def __init__(self, samples: StreamSamples, capacity: int, strategy: str):
-        self.samples, self.capacity, self.strategy = samples, capacity, strategy
+    def __init__(self, samples: StreamSamples, capacity: int, strategy: str, oversize: bool = False):
+        self.samples, self.capacity, self.strategy, self.oversize = samples, capacity, strategy, oversize
 
     def units(self, position: dict[str, Any]) -> Iterator[Unit]:
         """Packs from a position on. The position of a pack: where its window began, what had been carried into it, and
@@ -152,7 +152,7 @@ class Packer:
 
     def _plan(self, samples: list[Sample], ages: list[int], ended: bool) -> tuple[list[list[int]], list[int]]:
         """(packs to hand out, samples to carry into the next window)."""
-        sizes = [len(sample) for sample in samples]
+        sizes = [min(len(sample), self.capacity) if self.oversize else len(sample) for sample in samples]
         if self.strategy == 'sequential':
             packs = pack_in_order(sizes, self.capacity)
             return (packs, []) if ended else (packs[:-1], packs[-1])

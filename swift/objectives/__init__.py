@@ -6,8 +6,32 @@ from typing import Any
 
 from swift.core.registry import Registry
 
-OBJECTIVES = Registry('training method', {'sft': 'swift.objectives.sft:SFT', 'pt': 'swift.objectives.sft:SFT'})
+OBJECTIVES = Registry(
+    'training method',
+    {
+        'sft': 'swift.objectives.sft:SFT',
+        'pt': 'swift.objectives.sft:SFT',
+        'dpo': 'swift.objectives.dpo:DPO',
+        'kto': 'swift.objectives.kto:KTO',
+        'orpo': 'swift.objectives.orpo:ORPO',
+        'cpo': 'swift.objectives.cpo:CPO',
+        'simpo': 'swift.objectives.simpo:SimPO',
+        'rm': 'swift.objectives.rm:RewardModel',
+        'seq_cls': 'swift.objectives.seq_cls:SequenceClassification',
+        'token_cls': 'swift.objectives.token_cls:TokenClassification',
+        'embedding': 'swift.objectives.embedding:Embedding',
+        'reranker': 'swift.objectives.reranker:Reranker',
+        'generative_reranker': 'swift.objectives.generative_reranker:GenerativeReranker',
+        'multi_task': 'swift.objectives.multi_task:MultiTask',
+    },
+)
 """Name → Objective class."""
+
+
+def loss_names(args: Any) -> list[str]:
+    """The losses of `--loss_type`: one or none in swift sft, several in swift rlhf."""
+    chosen = getattr(args, 'loss_type', None) or []
+    return [chosen] if isinstance(chosen, str) else list(chosen)
 
 
 def get_objective(name: str, args: Any):
@@ -15,9 +39,8 @@ def get_objective(name: str, args: Any):
 
     For `sft` and `pt` a `loss_type` other than None or cross_entropy selects a registered loss of the user's own.
     """
-    loss_type = getattr(args, 'loss_type', None)
-    if name in ('sft', 'pt') and loss_type not in (None, 'cross_entropy'):
+    if name in ('sft', 'pt') and (losses := loss_names(args)) not in ([], ['cross_entropy']):
         from swift.objectives.custom import CustomLoss
 
-        return CustomLoss(args)
+        return CustomLoss(args, losses[0])
     return OBJECTIVES[name](args)

@@ -40,13 +40,14 @@ def register_loss(name: str) -> Callable[[Any], Any]:
 
 
 class CustomLoss(Objective):
-    """A user's loss as an objective. `args`: loss_type, loss_kwargs (TrainArgs)."""
+    """A user's loss as an objective. `args`: loss_kwargs (TrainArgs); `name`: where the loss is registered."""
 
     rows = True
 
-    def __init__(self, args: Any):
+    def __init__(self, args: Any, name: str):
         super().__init__(args)
-        self.function = build(args.loss_type, dict(args.loss_kwargs or {}), args)
+        self.name = name
+        self.function = build(name, dict(args.loss_kwargs or {}), args)
         self.names = _names(self.function)
         self.forwards = bool(_FORWARDS & self.names.keys())
 
@@ -64,7 +65,7 @@ class CustomLoss(Objective):
         if isinstance(value, tuple):
             value = value[0]
         if not isinstance(value, torch.Tensor):
-            raise SwiftError(f'loss_type {self.args.loss_type!r} returned {type(value).__name__};', 'return a tensor')
+            raise SwiftError(f'loss_type {self.name!r} returned {type(value).__name__};', 'return a tensor')
         # a batch without labels: 0 · value keeps the graph (and with it other processes) in step
         scaled = value.mean() * weight if weight else torch.nan_to_num(value.mean()) * 0.0
         return Loss(scaled, {})

@@ -91,6 +91,21 @@ def gather(value: Any) -> list[Any]:
     return box
 
 
+def gather_rows(value: Any) -> Any:
+    """A tensor [n, …] of every process (n may differ), joined along the first dimension in rank order, on every process."""
+    if not active():
+        return value
+    import torch
+    import torch.distributed as dist
+
+    sizes = gather(value.shape[0])
+    padded = value.new_zeros(max(sizes), *value.shape[1:])
+    padded[: value.shape[0]] = value
+    box = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(box, padded)
+    return torch.cat([part[:size] for part, size in zip(box, sizes, strict=True)])
+
+
 def first_error(error: BaseException | None) -> None:
     """Raise on every process when one of them has an error, so that nobody waits for a process that is gone.
 

@@ -39,12 +39,17 @@ class Encode:
         return self.objective.encode_batch(conversations, self.template)
 
 
-def encode_data(args: Any, objective: Any, template: Any, *, train: bool = True) -> Encoded:
-    """Read, mix, split and tokenise what `args` names.
+def load_rows(args: Any) -> Splits:
+    """Read, mix and split the rows that `args` names."""
+    return load_dataset(args, seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token)
+
+
+def encode_data(args: Any, objective: Any, template: Any, *, splits: Splits | None = None, train: bool = True) -> Encoded:
+    """Tokenise the rows of `splits` (None: of what `args` names).
 
     Raises DatasetError when there is nothing to train on, or too many rows are bad.
     """
-    splits = load_dataset(args, seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token)
+    splits = splits or load_rows(args)
     if train and splits.train is None:
         raise DatasetError('no training data is left;', 'check --dataset and --split_dataset_ratio')
     encode = Encode(objective, template)
@@ -59,7 +64,7 @@ def encode_data(args: Any, objective: Any, template: Any, *, train: bool = True)
 
 def cache_key(objective: Any, template: Any) -> str:
     """Everything that decides which tokens a row becomes, besides the row."""
-    settings = f'{type(objective).__module__}.{type(objective).__qualname__}|{template.fingerprint}'
+    settings = f'{type(objective).__module__}.{type(objective).__qualname__}|{objective.fingerprint}|{template.fingerprint}'
     return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
 

@@ -31,21 +31,23 @@ class SwiftPlan(SwiftPipeline):
 
     def run(self) -> dict[str, Any]:
         """Plan and print."""
-        return plan(self.args, 'sft')
+        return plan(self.args, self.command)
 
 
 def plan(args: Any, command: str) -> dict[str, Any]:
     """Everything that can be known about a run without its weights. Printed, and returned as a dict."""
     from swift.arguments import Facts, resolve
     from swift.model.load import load_processor, model_info
-    from swift.objectives import get_objective
     from swift.pipelines.data import encode_data
+    from swift.pipelines.methods import settle
     from swift.pipelines.templates import template_for
 
     info = model_info(args)
     args = resolve(args, Facts(model_max_length=info.max_model_len))
     template = template_for(load_processor(args), args, info)
-    data = encode_data(args, get_objective(command, args), template)
+    method = settle(args, command, info)
+    args = method.args
+    data = encode_data(args, method.objective, template, splits=method.splits)
     report: dict[str, Any] = {
         'model': {'directory': info.model_dir, 'type': info.model_type, 'context': info.max_model_len},
         'data': _data(data, args),

@@ -29,14 +29,15 @@ class SwiftPreview(SwiftPipeline):
         """Encode as training would and show `--num_samples` samples."""
         from swift.arguments import Facts, resolve
         from swift.model.load import load_processor, model_info
-        from swift.objectives import get_objective
         from swift.pipelines.data import encode_data, first_samples
+        from swift.pipelines.methods import settle
         from swift.pipelines.templates import template_for
 
         info = model_info(self.args)
         args = resolve(self.args, Facts(model_max_length=info.max_model_len))
         template = template_for(load_processor(args), args, info)
-        samples = first_samples(encode_data(args, get_objective('sft', args), template).train, args.num_samples)
+        method = settle(args, self.command, info)
+        samples = first_samples(encode_data(method.args, method.objective, template, splits=method.splits).train, args.num_samples)
         color = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         shown = []
         for number, sample in enumerate(samples, 1):

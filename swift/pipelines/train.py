@@ -78,9 +78,9 @@ class TrainingRun:
         from swift.arguments import Facts, resolve, save_args
         from swift.model import options
         from swift.model.load import load_model, load_processor, model_info
-        from swift.objectives import get_objective
         from swift.parallel import group
         from swift.pipelines.data import encode_data, first_samples
+        from swift.pipelines.methods import settle
         from swift.pipelines.templates import template_for
         from swift.trainers.report import check_trackers
         from swift.trainers.resume import resolve_resume
@@ -100,11 +100,11 @@ class TrainingRun:
         seed_everything(args.seed, deterministic=args.full_determinism)
 
         processor = load_processor(model_args)
-        self.objective = get_objective(command, args)
+        method = settle(args, command, info)
+        args, self.objective = method.args, method.objective
         self.template = template_for(processor, args, info)
-        data = encode_data(args, self.objective, self.template)
+        data = encode_data(args, self.objective, self.template, splits=method.splits)
         self.first = first_samples(data.train)
-        args = resolve(args, Facts(has_validation=data.val is not None, model_max_length=info.max_model_len))
 
         home = run_dir_for(args.output_dir, args.add_version, self.resume) if is_master() else None
         self.run_dir = group.broadcast(home)
@@ -113,10 +113,12 @@ class TrainingRun:
             self._save_validation_rows(args, data)
         logger.info('run folder: %s', self.run_dir)
 
-        loaded = load_model(model_args, for_training=True)
+        loaded = load_model(_start_from(args, checkpoint) if args.resume_only_model and checkpoint else args, for_training=True)
         self.args, self.data, self.info = args, data, loaded.info
         self.processor = _with_template(loaded.processor, self.template)
         self.model = self._tuned(loaded)
+        if self.objective.module is not None:
+            self.model.add_module('objective', self.objective.module)  # so that optimizer, processes and clipping see it
         self.trainer = self._trainer()
 
     def _save_validation_rows(self, args: Any, data: Any) -> None:
@@ -177,6 +179,7 @@ class TrainingRun:
 
         args, model = self.args, self.model
         plan = selfcheck.plan(model, self.first, flat=args.padding_free is not False)
+        plan, reference = self._reference(plan)
         if args.padding_free and not plan.flat:
             raise SwiftError(f'--padding_free true: {plan.reason};', 'leave it unset to train on padded rows')
         if plan.alone and self.objective.rows and args.per_device_train_batch_size > 1:
@@ -202,13 +205,24 @@ class TrainingRun:
             run_dir=self.run_dir,
             eval_loaders=eval_loader,
             plan=plan,
-            callbacks=build_callbacks(args, self.run_dir, config=args.to_dict(), command=self.command),
+            others=reference.actors,
+            callbacks=[*build_callbacks(args, self.run_dir, config=args.to_dict(), command=self.command), *reference.callbacks],
             writer=writer,
             save_weights=self._save_weights,
             lorap_lr_ratio=args.lorap_lr_ratio if args.tuner_type == 'lora' else None,
             judge=self._judge(),
             seed=args.seed + rank(),
         )
+
+    def _reference(self, plan: Any) -> tuple[Any, Any]:
+        """(how the models are run, the reference): both models must be run alike. With stored log-probabilities, the samples carry them."""
+        from swift.pipelines.reference import NO_REFERENCE, build_reference
+
+        if 'reference' not in self.objective.roles:
+            return plan, NO_REFERENCE
+        reference = build_reference(self.args, self.model, plan, self.first, self.data, self.objective)
+        self.data = reference.data
+        return reference.plan, reference
 
     def _judge(self) -> Any:
         """`--predict_with_generate`: what compares generated answers with the validation rows' own; None without."""
@@ -251,6 +265,7 @@ class TrainingRun:
             collate,
             batch_size=args.per_device_train_batch_size,
             packing_length=args.packing_length if args.packing else None,
+            oversize=self.objective.several,
             max_batch_tokens=args.max_batch_tokens,
             shuffle=args.train_dataloader_shuffle,
             drop_last=args.dataloader_drop_last,

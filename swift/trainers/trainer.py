@@ -112,7 +112,12 @@ class Trainer(transformers.Trainer):
         self._step_weight = self._total(weight.to(device)).clamp(min=1e-8)
         self.meter.count_tokens(sum(int(b.lengths.sum()) for b in batches if not b.extra.get('filler')))
         batches = [batch.to(device, non_blocking=True) for batch in batches]
+        self._prepare(batches, self._actors(self.model_wrapped))
         return [MicroBatch(batch, self.model) for batch in batches], self._step_weight
+
+    def _prepare(self, batches: list[Batch], actors: Actors) -> None:
+        with torch.no_grad(), self.accelerator.autocast():
+            self.objective.prepare(batches, actors, group.gather_rows)
 
     def _total(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, 'sum') if self.args.world_size > 1 else value
@@ -141,11 +146,13 @@ class Trainer(transformers.Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         with self.accelerator.autocast():
             loss = self.objective.loss(inputs.batch, self._actors(model))
-        self.meter.add(loss.metrics)
+        filler = inputs.batch.extra.get('filler')
+        if not filler:
+            self.meter.add(loss.metrics)
         weight, scale = num_items_in_batch, self.args.world_size
         if weight is None:
             weight, scale = self._step_weight, scale * self.current_gradient_accumulation_steps
-        share = loss.sum * (scale / weight)
+        share = loss.sum * (0.0 if filler else scale / weight)
         return (share, {'loss': share}) if return_outputs else share
 
     def _actors(self, model: nn.Module) -> Actors:
@@ -178,23 +185,36 @@ class Trainer(transformers.Trainer):
             return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         self.model.eval()
         meter, total, samples = Meter(), torch.zeros(2, dtype=torch.float32, device=self.args.device), 0
+        outputs: dict[str, list[Tensor]] = {}
         actors = Actors(ModelActor(self.model, self.plan), **self.others)
         with self.meter.paused(), torch.no_grad():
             for batch in dataloader:
                 batch = batch.to(self.args.device, non_blocking=True)
+                self._prepare([batch], actors)
                 with self.accelerator.autocast():
                     loss = self.objective.loss(batch, actors)
-                meter.add(loss.metrics)
-                total += torch.stack([loss.sum.float(), torch.as_tensor(self.objective.weight(batch)).to(total)])
-                samples += 0 if batch.extra.get('filler') else len(batch.sample_lengths or batch.lengths)
+                if not batch.extra.get('filler'):
+                    meter.add(loss.metrics)
+                    total += torch.stack([loss.sum.float(), torch.as_tensor(self.objective.weight(batch)).to(total)])
+                    samples += len(batch.sample_lengths or batch.lengths)
+                    for name, values in loss.outputs.items():
+                        outputs.setdefault(name, []).append(values.cpu())
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             value, weight = self._total(total).tolist()
-            found = {**meter.drain(), **(self._judge(self.state.global_step) if self._judge else {})}
+            found = {**meter.drain(), **self._measured(outputs), **(self._judge(self.state.global_step) if self._judge else {})}
             means = {f'{metric_key_prefix}_{name}': mean for name, mean in found.items()}
         if not weight:
             raise SwiftError('the evaluation data has no labelled token;', 'check --val_dataset and --max_length')
         metrics = {f'{metric_key_prefix}_loss': value / weight, **means}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=sum(group.gather(samples)))
+
+    def _measured(self, outputs: dict[str, list[Tensor]]) -> dict[str, float]:
+        """The objective's metrics over the outputs of all batches of all processes."""
+        joined: dict[str, list[Tensor]] = {}
+        for part in group.gather({name: torch.cat(values) for name, values in outputs.items()}):
+            for name, values in part.items():
+                joined.setdefault(name, []).append(values)
+        return self.objective.measure({name: torch.cat(values) for name, values in joined.items()})
 
     # ---- around the loop
 

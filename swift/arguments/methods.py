@@ -1,0 +1,134 @@
+"""What each training method understands: its losses, its flags, its defaults. One row a method; checks and defaults read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from swift.arguments.rlhf import RlhfArgs
+from swift.arguments.task import TaskArgs
+from swift.core.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Method:
+    """One training method as the command line sees it."""
+
+    flags: frozenset[str] = frozenset()
+    """Flags of RlhfArgs and TaskArgs that act on it."""
+    losses: tuple[str, ...] = ()
+    """Values of --loss_type; the first is the default. Empty: a plugin's names only."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Derived defaults."""
+    segments: int = 1
+    """Segments of max_length that a sample holds; a packed row is this many times as long by default."""
+    reference: bool = False
+    """Whether a reference model is forwarded."""
+
+
+def _flags(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_REFERENCE = _flags(
+    'ref_model ref_adapters ref_model_type ref_model_revision precompute_ref_log_probs sync_ref_model ref_model_sync_steps '
+    'ref_model_mixup_alpha'
+)
+_INFONCE = _flags(
+    'infonce_temperature infonce_use_batch infonce_hard_negatives infonce_mask_fake_negative infonce_fake_neg_margin '
+    'infonce_include_qq infonce_include_dd'
+)
+_GROUP = _flags('max_positive_samples max_negative_samples')
+
+METHODS: dict[str, Method] = {
+    'pt': Method(),
+    'sft': Method(),
+    'dpo': Method(
+        _REFERENCE
+        | _flags(
+            'loss_weights beta label_smoothing rpo_alpha ld_alpha discopop_tau f_divergence_type f_alpha_divergence_coef '
+            'use_weighting reference_free'
+        ),
+        (
+            'sigmoid', 'hinge', 'ipo', 'robust', 'exo_pair', 'bco_pair', 'sppo_hard', 'nca_pair', 'aot', 'aot_unpaired', 'apo_zero',
+            'apo_down', 'discopop', 'sigmoid_norm', 'sft',
+        ),
+        {'beta': 0.1},
+        segments=2,
+        reference=True,
+    ),
+    'kto': Method(
+        _REFERENCE | _flags('beta desirable_weight undesirable_weight calculate_KL'),
+        ('kto', 'apo_zero_unpaired'),
+        {'beta': 0.1},
+        segments=2,
+        reference=True,
+    ),
+    'orpo': Method(_flags('beta'), ('orpo',), {'beta': 0.1}, segments=2),
+    'cpo': Method(
+        _flags('beta cpo_alpha label_smoothing loss_weights'), ('sigmoid', 'hinge', 'ipo'), {'beta': 0.1}, segments=2
+    ),
+    'simpo': Method(_flags('beta simpo_gamma label_smoothing cpo_alpha'), ('simpo',), {'beta': 2.0, 'cpo_alpha': 0.0}, segments=2),
+    'rm': Method(
+        _flags('center_rewards_coefficient'), ('rm',), {'task_type': 'seq_cls', 'num_labels': 1}, segments=2
+    ),
+    'seq_cls': Method(),
+    'token_cls': Method(),
+    'embedding': Method(
+        _INFONCE | _GROUP | _flags('pooling mrl_dims margin cosent_scale'),
+        ('infonce', 'cosine_similarity', 'contrastive', 'online_contrastive', 'triplet', 'cosent'),
+        segments=2,
+    ),
+    'reranker': Method(
+        _GROUP | _flags('listwise_temperature'), ('pointwise_reranker', 'listwise_reranker'), {'num_labels': 1}, segments=2
+    ),
+    'generative_reranker': Method(
+        _GROUP | _flags('listwise_temperature positive_token negative_token'),
+        ('pointwise_reranker', 'listwise_reranker'),
+        segments=2,
+    ),
+    'multi_task': Method(_flags('task_weights routing_strategy')),
+}
+"""Name → what it understands; the names are those of `swift.objectives.OBJECTIVES`."""
+
+
+def method_of(command: str, values: Mapping[str, Any]) -> str:
+    """The training method that a command with these values runs: `sft`, `dpo`, `embedding`, …"""
+    if values.get('rlhf_type'):
+        return values['rlhf_type']
+    if values.get('task_type', 'causal_lm') != 'causal_lm':
+        return values['task_type']
+    return 'pt' if command == 'pt' else 'sft'
+
+
+def method_mistakes(
+    command: str, values: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """(contradictions, (flag, why it has no effect) for every given flag that the chosen method doesn't read)."""
+    name = method_of(command, values)
+    if name not in METHODS:
+        return [], []
+    method, mistakes = METHODS[name], []
+    chosen = values.get('loss_type') or []
+    chosen = [chosen] if isinstance(chosen, str) else chosen
+    unknown = [loss for loss in chosen if method.losses and loss not in method.losses]
+    if unknown and not values.get('external_plugins'):
+        near = did_you_mean(unknown[0], method.losses, cutoff=0.5)
+        mistakes.append(f'--loss_type {unknown[0]!r} is no loss of {name}: {", ".join(method.losses)}' + (f'; {near}' if near else ''))
+    weights = values.get('loss_weights')
+    if weights is not None and len(weights) != len(chosen):
+        mistakes.append(f'--loss_weights has {len(weights)} values for {len(chosen)} losses in --loss_type; give one for each')
+    special = {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)} - {'rlhf_type', 'loss_type'}
+    idle = [
+        (flag, f'with {_how(values, name)}; it belongs to {", ".join(sorted(n for n, m in METHODS.items() if flag in m.flags))}')
+        for flag in given
+        if flag in special and flag not in method.flags
+    ]
+    return mistakes, idle
+
+
+def _how(values: Mapping[str, Any], name: str) -> str:
+    if values.get('rlhf_type'):
+        return f'--rlhf_type {name}'
+    return f'--task_type {name}' if values.get('task_type', 'causal_lm') != 'causal_lm' else f'swift {name}'
