@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,9 @@ from swift.arguments.commands import CLASSES, Arguments
 from swift.arguments.flags import flags_of
 from swift.core.errors import CheckpointError
 from swift.core.jsonl import write_json
+from swift.core.runs import CHECKPOINT, checkpoints, runs
 
 FILE = 'args.json'
-_CHECKPOINT = re.compile(r'^checkpoint-(\d+)$')
-_VERSION = re.compile(r'^v(\d+)-\d{8}-\d{6}')
 _WEIGHTS = ('adapter_config.json', 'config.json')
 
 
@@ -63,13 +61,11 @@ def find_checkpoint(path: str) -> str | None:
         return None
     if any(os.path.isfile(os.path.join(path, name)) for name in _WEIGHTS):
         return path.rstrip('/') or path
-    inside = os.listdir(path)
-    steps = sorted((int(m[1]), name) for name in inside if (m := _CHECKPOINT.match(name)))
-    for _, name in reversed(steps):
-        if any(os.path.isfile(os.path.join(path, name, file)) for file in _WEIGHTS):
-            return os.path.join(path, name)
-    for _, name in sorted(((int(m[1]), name) for name in inside if (m := _VERSION.match(name))), reverse=True):
-        if found := find_checkpoint(os.path.join(path, name)):
+    for _, folder in reversed(checkpoints(path)):
+        if any(os.path.isfile(os.path.join(folder, file)) for file in _WEIGHTS):
+            return folder
+    for _, folder in reversed(runs(path)):
+        if found := find_checkpoint(folder):
             return found
     return None
 
@@ -91,7 +87,7 @@ def _places(path: str) -> list[str]:
     checkpoint = find_checkpoint(path)
     places = [path] + ([checkpoint, os.path.dirname(checkpoint)] if checkpoint else [])
     return places + (
-        [os.path.dirname(path)] if _CHECKPOINT.match(os.path.basename(path).removesuffix('-merged')) else []
+        [os.path.dirname(path)] if CHECKPOINT.match(os.path.basename(path).removesuffix('-merged')) else []
     )
 
 

@@ -9,16 +9,15 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, replace
 
 from swift.core.errors import CheckpointError, ModelError
 from swift.core.log import warn_once
+from swift.core.runs import checkpoints, runs
 from swift.model.info import read_json, safetensors_header, weight_files
 
 TINY_NAMES = ('tiny', 'swift/tiny-chat')
 TINY_DIR = os.path.join(os.path.dirname(__file__), 'tiny_chat')
-_CHECKPOINT = re.compile(r'checkpoint-(\d+)$')
 _ADAPTER_FILES = ('adapter_model.safetensors', 'adapter_model.bin')
 
 
@@ -99,27 +98,18 @@ def _local(path: str) -> str:
         return last_complete(path)
     if os.path.isfile(os.path.join(path, 'config.json')):
         return path
-    runs = sorted(entry for entry in os.listdir(path) if checkpoints(os.path.join(path, entry)))
-    if runs:
-        shown = ', '.join(runs[-3:])
-        raise ModelError(f'{path} holds {len(runs)} runs;', f'say which one: {shown}.')
+    started = [os.path.basename(run) for _, run in runs(path) if checkpoints(run)]
+    if started:
+        raise ModelError(f'{path} holds {len(started)} runs;', f'say which one: {", ".join(started[-3:])}.')
     raise ModelError(
         f'{path} has no config.json, adapter_config.json or checkpoint-N;',
         'pass the directory of a model, an adapter or a run.',
     )
 
 
-def checkpoints(run_dir: str) -> list[str]:
-    """The checkpoint-N directories of a run, oldest first."""
-    if not os.path.isdir(run_dir):
-        return []
-    found = [(int(match[1]), entry) for entry in os.listdir(run_dir) if (match := _CHECKPOINT.match(entry))]
-    return [os.path.join(run_dir, entry) for _, entry in sorted(found) if os.path.isdir(os.path.join(run_dir, entry))]
-
-
 def last_complete(run_dir: str) -> str:
     """The newest checkpoint of a run whose weights are all there; incomplete ones are named and passed over."""
-    for path in reversed(checkpoints(run_dir)):
+    for _, path in reversed(checkpoints(run_dir)):
         missing = what_is_missing(path)
         if missing is None:
             return path

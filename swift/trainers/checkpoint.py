@@ -16,9 +16,10 @@ from typing import Any
 from swift.core.dist import is_master, local_rank, world_size
 from swift.core.errors import CheckpointError
 from swift.core.log import get_logger
+from swift.core.runs import checkpoints
 from swift.parallel import group
 from swift.trainers.resume import MANIFEST, find_last_complete, what_is_missing
-from swift.trainers.rundir import checkpoints, clean_leftovers, link
+from swift.trainers.rundir import clean_leftovers, link
 
 logger = get_logger()
 

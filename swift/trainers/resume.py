@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from swift.core.errors import CheckpointError
-from swift.trainers.rundir import checkpoints, runs
+from swift.core.runs import checkpoints, runs
 
 MANIFEST = 'manifest.json'
 """Written last into a checkpoint: step, number of processes, and the size of every file. Its presence says complete."""

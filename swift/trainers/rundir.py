@@ -9,9 +9,8 @@ import time
 
 from swift.core.errors import CheckpointError
 from swift.core.log import get_logger
+from swift.core.runs import checkpoints, folders, runs
 
-RUN = re.compile(r'^v(\d+)-\d{8}-\d{6}$')
-CHECKPOINT = re.compile(r'^checkpoint-(\d+)$')
 STAGING = re.compile(r'^\.checkpoint-(\d+)\.(tmp|old|trash)$')
 
 logger = get_logger()
@@ -72,23 +71,13 @@ def run_dir_for(output_dir: str, add_version: bool = True, resume: str | None = 
     return new_run_dir(output_dir, add_version)
 
 
-def runs(output_dir: str) -> list[tuple[int, str]]:
-    """(N, path) of every `vN-date-time` folder below output_dir, oldest first."""
-    return sorted((int(match[1]), entry.path) for entry, match in _matching(output_dir, RUN))
-
-
-def checkpoints(run_dir: str) -> list[tuple[int, str]]:
-    """(step, path) of every `checkpoint-N` folder in run_dir, complete or not, lowest step first."""
-    return sorted((int(match[1]), entry.path) for entry, match in _matching(run_dir, CHECKPOINT))
-
-
 def clean_leftovers(run_dir: str) -> list[str]:
     """Remove what a killed save left behind; returns the names of the folders removed or restored.
 
     A complete checkpoint that was being replaced at that moment gets its name back.
     """
     done = []
-    for entry, match in list(_matching(run_dir, STAGING)):
+    for entry, match in folders(run_dir, STAGING):
         final = os.path.join(run_dir, f'checkpoint-{match[1]}')
         if match[2] == 'old' and not os.path.exists(final):
             os.rename(entry.path, final)
@@ -117,10 +106,3 @@ def link(run_dir: str, name: str, target: str | None) -> None:
     except (OSError, NotImplementedError):
         with open(path + '.txt', 'w', encoding='utf-8') as stream:
             stream.write(relative + '\n')
-
-
-def _matching(folder: str, pattern: re.Pattern) -> list[tuple[os.DirEntry, re.Match]]:
-    if not os.path.isdir(folder):
-        return []
-    with os.scandir(folder) as entries:
-        return [(entry, match) for entry in entries if (match := pattern.match(entry.name)) and entry.is_dir()]

@@ -7,8 +7,9 @@ import pytest
 
 from swift.arguments.model import ModelArgs
 from swift.core.errors import CheckpointError, ModelError
+from swift.core.runs import checkpoints
 from swift.model import find_model, model_info, resolve_model_dir
-from swift.model.resolve import TINY_DIR, checkpoints, last_complete, what_is_missing
+from swift.model.resolve import TINY_DIR, last_complete, what_is_missing
 
 
 def adapter(folder, base):
@@ -26,7 +27,7 @@ def test_a_run_means_its_last_complete_checkpoint(tiny_dir, tmp_path):
     for step in (9, 10):
         shutil.copytree(tiny_dir, run / f'checkpoint-{step}')
     (run / 'args.json').write_text('{}')
-    assert [path.rpartition('-')[2] for path in checkpoints(str(run))] == ['9', '10']
+    assert [path.rpartition('-')[2] for _, path in checkpoints(str(run))] == ['9', '10']
     assert resolve_model_dir(str(run)).model_dir == str(run / 'checkpoint-10')
 
     weights = run / 'checkpoint-10' / 'model.safetensors'
@@ -72,8 +73,8 @@ def test_what_is_not_there_is_said(tmp_path):
 
 
 def test_a_folder_of_runs_is_ambiguous(tiny_dir, tmp_path):
-    shutil.copytree(tiny_dir, tmp_path / 'v0' / 'checkpoint-1')
-    with pytest.raises(ModelError, match='holds 1 runs; say which one: v0'):
+    shutil.copytree(tiny_dir, tmp_path / 'v0-20260101-120000' / 'checkpoint-1')
+    with pytest.raises(ModelError, match='holds 1 runs; say which one: v0-2026'):
         resolve_model_dir(str(tmp_path))
 
 

@@ -10,10 +10,11 @@ import time
 import pytest
 
 from swift.core.errors import CheckpointError
+from swift.core.runs import checkpoints
 from swift.trainers import checkpoint as module
 from swift.trainers.checkpoint import CheckpointWriter, is_complete
 from swift.trainers.resume import MANIFEST, find_last_complete, read_manifest, resolve_resume, what_is_missing
-from swift.trainers.rundir import checkpoints, clean_leftovers, new_run_dir, run_dir_for
+from swift.trainers.rundir import clean_leftovers, new_run_dir, run_dir_for
 
 
 def part(content=b'x' * 1000):

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
+from swift.core.runs import checkpoints
 from swift.trainers.resume import find_last_complete, what_is_missing
-from swift.trainers.rundir import checkpoints
 from tests.trajectories.job import SLOW
 from tests.trajectories.toy import make_trainer, weights
 
