@@ -49,7 +49,7 @@ def answers(batch: Batch) -> Answers:
 
 
 class _Statistics(torch.autograd.Function):
-    """Per row of logits [N, V]: log p(target), log-sum-exp, mean log p, entropy, and whether the target is the most likely.
+    """Per row of logits [N, V]: log p(target), log-sum-exp, mean log p, entropy, whether the target is the most likely, log Σ p².
 
     With p = softmax(z), s = logsumexp(z), H the entropy, and incoming gradients g:
     dz = p (g_s - g_logp - g_mean - g_H (log p + H)) + g_mean / V, plus g_logp at the target.
@@ -57,9 +57,9 @@ class _Statistics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, targets: Tensor, mean: bool, entropy: bool):
+    def forward(ctx, logits: Tensor, targets: Tensor, mean: bool, entropy: bool, collision: bool):
         rows = logits.shape[0]
-        column = [torch.zeros(rows, dtype=torch.float32, device=logits.device) for _ in range(4)]
+        column = [torch.zeros(rows, dtype=torch.float32, device=logits.device) for _ in range(5)]
         correct = torch.zeros(rows, dtype=torch.bool, device=logits.device)
         for part in _blocks(logits):
             z, t = logits[part].float(), targets[part, None]
@@ -70,15 +70,17 @@ class _Statistics(torch.autograd.Function):
                 column[2][part] = logps.mean(-1)
             if entropy:
                 column[3][part] = -(logps.exp() * logps).sum(-1)
+            if collision:
+                column[4][part] = torch.logsumexp(2 * logps, -1)
             correct[part] = _most_likely(logps, t, picked)
-        logp, total, average, spread = column
+        logp, total, average, spread, twice = column
         ctx.mean = mean
         ctx.save_for_backward(logits, targets, total, spread if entropy else None)
-        ctx.mark_non_differentiable(correct)
-        return logp, total, average, spread, correct
+        ctx.mark_non_differentiable(correct, twice)
+        return logp, total, average, spread, correct, twice
 
     @staticmethod
-    def backward(ctx, g_logp, g_total, g_mean, g_entropy, _):
+    def backward(ctx, g_logp, g_total, g_mean, g_entropy, _, __):
         logits, targets, total, entropy = ctx.saved_tensors
         grad = torch.empty_like(logits)
         direct = logits.dtype == torch.float32
@@ -94,7 +96,7 @@ class _Statistics(torch.autograd.Function):
             p.scatter_add_(1, targets[part, None], g_logp[part, None])
             if not direct:
                 grad[part] = p
-        return grad, None, None, None
+        return grad, None, None, None, None
 
 
 def _most_likely(logps: Tensor, targets: Tensor, picked: Tensor) -> Tensor:
@@ -114,17 +116,17 @@ def _blocks(logits: Tensor):
         yield slice(start, min(start + step, rows))
 
 
-Row = tuple[Tensor, Tensor, Tensor, 'Tensor | None', 'Tensor | None']
+Row = tuple[Tensor, Tensor, Tensor, 'Tensor | None', 'Tensor | None', 'Tensor | None']
 
 
 def statistics(logits: Tensor, targets: Tensor, want: Sequence[str] = ()) -> Row:
-    """(logps, logsumexp, correct, mean_logps, entropy) of logits [N, V] against targets [N]; all float32 but `correct`.
+    """(logps, logsumexp, correct, mean_logps, entropy, collision) of logits [N, V] against targets [N]; all float32 but `correct`.
 
-    `mean_logps` and `entropy` are None unless `want` names them. Differentiable once.
+    The last three are None unless `want` names them. Differentiable once, but for `collision`.
     """
-    mean, entropy = 'mean_logps' in want, 'entropy' in want
-    logp, total, average, spread, correct = _Statistics.apply(logits, targets, mean, entropy)
-    return logp, total, correct, average if mean else None, spread if entropy else None
+    mean, entropy, collision = 'mean_logps' in want, 'entropy' in want, 'collision' in want
+    logp, total, average, spread, correct, twice = _Statistics.apply(logits, targets, mean, entropy, collision)
+    return logp, total, correct, average if mean else None, spread if entropy else None, twice if collision else None
 
 
 def chunked_statistics(
@@ -151,7 +153,7 @@ def chunked_statistics(
 
 def answer_tokens(found: Answers, row: Row, want: Sequence[str]) -> AnswerTokens:
     """Put statistics and places together."""
-    logps, total, correct, mean, entropy = row
+    logps, total, correct, mean, entropy, collision = row
     return AnswerTokens(
         logps=logps,
         segment=found.segment,
@@ -160,4 +162,5 @@ def answer_tokens(found: Answers, row: Row, want: Sequence[str]) -> AnswerTokens
         logsumexp=total if 'logsumexp' in want else None,
         mean_logps=mean,
         entropy=entropy,
+        collision=collision,
     )

@@ -127,11 +127,12 @@ def test_statistics_of_logits_in_value_and_gradient(dtype):
     targets = torch.randint(0, 4099, (50,), generator=generator)
     mix = torch.randn(4, 50, generator=generator)
     ours = logits.clone().requires_grad_()
-    logp, total, correct, mean, entropy = statistics(ours, targets, ('mean_logps', 'entropy'))
+    logp, total, correct, mean, entropy, collision = statistics(ours, targets, ('mean_logps', 'entropy', 'collision'))
     (mix[0] * logp + mix[1] * total + mix[2] * mean + mix[3] * entropy).sum().backward()
     z = logits.double().requires_grad_()
     p = z.log_softmax(-1)
     q = [F.nll_loss(p, targets, reduction='none').neg(), z.logsumexp(-1), p.mean(-1), -(p.exp() * p).sum(-1)]
+    torch.testing.assert_close(collision.double(), p.exp().square().sum(-1).log().detach(), rtol=1e-5, atol=1e-5)
     for got, wanted in zip((logp, total, mean, entropy), q, strict=True):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
     sum(m * value for m, value in zip(mix.double(), q, strict=True)).sum().backward()
