@@ -1,34 +1,37 @@
 """Row → Conversation: the shapes that are recognised, and the classes to build further ones from.
 
 A preprocessor takes a row of whatever columns and gives a *standard row*: `messages` (or `text`), and optionally
-`system`, `tools`, `images`, `videos`, `audios`, `chosen` and `rejected`, `rejected_messages` or `rejected_response`, `label`,
-`channel`; every other column stays beside it. `conversation()` makes the typed object of that and checks it.
+`system`, `tools`, `images`, `videos`, `audios`, `chosen` and `rejected`, `rejected_messages` or `rejected_response`,
+`positive_messages` and `negative_messages`, `label`, `channel`; every other column stays beside it. `conversation()` makes the
+typed object of that and checks it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from swift.core.errors import RowError
 from swift.core.types import Conversation, Message, Row
+from swift.dataset import groups
 from swift.dataset.bad_rows import SkipRow
 from swift.dataset.messages import Tags, parsed, to_messages, to_tools
+from swift.dataset.preference import REJECTED, filled, margin, preference, spoken, with_system
 
-QUERY = ('query', 'prompt', 'instruction', 'question', 'problem', 'input')
+QUERY = ('query', 'prompt', 'instruction', 'question', 'problem', 'input', 'sentence')
 RESPONSE = ('response', 'output', 'completion', 'answer', 'target', 'targets', 'solution')
 MESSAGES = ('messages', 'conversations', 'conversation')
-_OTHER_NAMES = {'system_prompt': 'system', 'image': 'images', 'video': 'videos', 'audio': 'audios'}
+_OTHER_NAMES = {'system_prompt': 'system', 'image': 'images', 'video': 'videos', 'audio': 'audios', 'kto_tag': 'label'}
 """Other spelling → standard name."""
 _STANDARD = {
     'messages', 'text', 'system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'rejected_messages',
-    'rejected_response', 'label', 'channel',
+    'rejected_response', 'positive_messages', 'negative_messages', 'label', 'channel',
 }  # fmt: skip
 SHAPES = (
     'messages [{role, content}], conversations [{from, value}], instruction (+input) +output, query +response (+history), '
-    'prompt +completion, question +answer, prompt/messages +chosen +rejected, text'
+    'prompt +completion, question +answer, prompt/messages +chosen +rejected, anchor/query +positive (+negative), '
+    'sentence1 +sentence2 (+score), text or sentence (+label), tokens +labels, text'
 )
 
 
@@ -54,17 +57,22 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
     """The typed conversation of a standard row. Raises RowError."""
     get = row.get
     text = get('text') if get('messages') is None else None
-    rejected = None
+    columns = {key: value for key, value in row.items() if key not in _STANDARD}
+    rejected = positives = negatives = None
     if text is not None:
         if not isinstance(text, str) or not text:
             raise RowError('text must be a string that is not empty', source)
         messages: list[Message] = [{'role': 'assistant', 'content': text}]
     else:
         messages = with_system(to_messages(get('messages'), tags), get('system'))
-        messages, rejected = _preference(row, messages, tags)
-    columns = {key: value for key, value in row.items() if key not in _STANDARD}
-    if text is None and get('text') is not None:
-        columns['text'] = row['text']
+        messages, rejected, negatives = preference(row, messages, tags)
+        if rejected is None:
+            positives, negatives = (groups.texts(get(name), name, tags) for name in ('positive_messages', 'negative_messages'))
+            groups.check_group(positives, negatives, row)
+        elif columns.get('margin') is not None:
+            columns['margin'] = margin(columns['margin'])
+        if get('text') is not None:
+            columns['text'] = row['text']
     channel = get('channel')
     return Conversation(
         messages,
@@ -73,6 +81,8 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
         videos=_media(get('videos')),
         audios=_media(get('audios')),
         rejected=rejected,
+        positives=positives,
+        negatives=negatives,
         label=get('label'),
         channel=None if channel is None else str(channel),
         text=text is not None,
@@ -84,25 +94,16 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
 def to_row(talk: Conversation) -> Row:
     """The standard row of a conversation: what `conversation` reads back as the same. Columns that JSON can't hold are texts."""
     row: Row = {'text': talk.messages[0]['content']} if talk.text else {'messages': talk.messages}
+    rejected = talk.rejected is not None
     optional = {
         'tools': talk.tools, 'images': talk.images, 'videos': talk.videos, 'audios': talk.audios,
-        'rejected_messages': talk.rejected, 'channel': talk.channel,
+        'rejected_messages': [talk.rejected, *talk.negatives] if rejected and talk.negatives else talk.rejected,
+        'positive_messages': talk.positives, 'negative_messages': None if rejected else talk.negatives, 'channel': talk.channel,
     }  # fmt: skip
     row.update({key: value for key, value in optional.items() if value})
     if talk.label is not None:
         row['label'] = talk.label
     return json.loads(json.dumps({**talk.columns, **row}, ensure_ascii=False, default=str))
-
-
-def _preference(row: Row, messages: list[Message], tags: Tags) -> tuple[list[Message], list[Message] | None]:
-    """(messages with the chosen answer, messages with the rejected one or None)."""
-    if row.get('chosen') is not None and row.get('rejected') is not None:
-        return tuple(_answered(messages, transcript(row[name]), tags) for name in ('chosen', 'rejected'))  # type: ignore
-    if row.get('rejected_messages') is not None:
-        return messages, with_system(to_messages(row['rejected_messages'], tags), row.get('system'))
-    if row.get('rejected_response') is not None:
-        return messages, _answered(messages, row['rejected_response'], tags)
-    return messages, None
 
 
 def _media(value: Any) -> list[Any]:
@@ -111,18 +112,6 @@ def _media(value: Any) -> list[Any]:
     if isinstance(value, str) and value.startswith('['):
         value = parsed(value, 'media')
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _answered(messages: list[Message], answer: Any, tags: Tags = Tags()) -> list[Message]:
-    """The conversation with its last answer replaced by `answer`: a string, a message, or messages."""
-    prompt = messages[:-1] if messages and messages[-1]['role'] == 'assistant' else messages
-    if isinstance(answer, str):
-        return [*prompt, {'role': 'assistant', 'content': answer}]
-    answered = to_messages(answer, tags)
-    if len(answered) == 1 or answered[0]['role'] not in ('user', 'system'):
-        return [*prompt, *answered]
-    given = prompt[0]['content'] if prompt and prompt[0]['role'] == 'system' else None
-    return answered if answered[0]['role'] == 'system' else with_system(answered, given)
 
 
 class RowPreprocessor:
@@ -223,10 +212,17 @@ class AlpacaPreprocessor(RowPreprocessor):
 
 
 class TextPreprocessor(RowPreprocessor):
-    """Rows with plain `text`, for pre-training."""
+    """Rows with plain `text`, for pre-training; with a label, to classify."""
 
     def preprocess(self, row: Row) -> Row | None:
-        return {**row, 'messages': None}
+        return {**(_labelled(row) if self.auto else row), 'messages': None}
+
+
+def _labelled(row: Row) -> Row:
+    """The row with its `labels` as label."""
+    if row.get('label') is not None or row.get('labels') is None:
+        return row
+    return {**{key: value for key, value in row.items() if key != 'labels'}, 'label': row['labels']}
 
 
 class AutoPreprocessor(RowPreprocessor):
@@ -242,13 +238,17 @@ class AutoPreprocessor(RowPreprocessor):
         return self._choose(row)(row)
 
     def _choose(self, row: Row) -> Callable[[Row], Row | None]:
+        if groups.is_group(row, self.auto, self.first(row, RESPONSE) is not None):
+            return self._group
         if self.first(row, MESSAGES):
             return self._messages.preprocess
+        if self.auto and groups.has_words(row):
+            return self._words
         if row.get('instruction') is not None and ('input' in row or 'output' in row):
             return self._alpaca.preprocess
-        if self.first(row, QUERY):
-            return self._response.preprocess
-        if row.get('chosen') is not None and row.get('rejected') is not None:
+        if query := self.first(row, QUERY):
+            return self._response.preprocess if query != 'sentence' else self._sentence
+        if any(filled(row.get(name)) for name in ('chosen', *REJECTED)):
             return self._chosen_only
         if row.get('text') is not None:
             return self._text.preprocess
@@ -257,8 +257,38 @@ class AutoPreprocessor(RowPreprocessor):
     def _chosen_only(self, row: Row) -> Row:
         """chosen and rejected hold whole conversations: messages, or a transcript with Human: and Assistant: turns."""
         row = self.common(row)
-        chosen, rejected = (transcript(row.pop(name)) for name in ('chosen', 'rejected'))
-        return {**row, 'messages': chosen, 'rejected_messages': rejected}
+        chosen, name = spoken(row.get('chosen')), next((name for name in REJECTED if filled(row.get(name))), None)
+        if filled(chosen) and name is not None:
+            if isinstance(chosen, str):
+                raise unknown_shape(row)
+            other = row.pop(name)
+            several = isinstance(other, (list, tuple)) and any(isinstance(item, (str, list)) for item in other)
+            row['rejected_messages'] = [spoken(item) for item in other] if several else spoken(other)
+            del row['chosen']
+            return {**row, 'messages': chosen}
+        preference(row, [], self.tags)  # raises: one side is missing
+        raise unknown_shape(row)
+
+    def _group(self, row: Row) -> Row:
+        """A text with those that belong to it and those that don't."""
+        row = self.common(row)
+        if self.first(row, MESSAGES):
+            made = self._messages.preprocess(groups.group(row, None, self.auto, self.tags))
+            assert made is not None
+            return made
+        name = (groups.anchor_of(row) if self.auto else None) or self.first(row, QUERY)
+        if name is None:
+            raise unknown_shape(row)
+        anchor = row.pop(name)
+        return said(groups.group(row, self.first(row, RESPONSE), self.auto, self.tags), anchor, None)
+
+    def _words(self, row: Row) -> Row:
+        """Words with a tag each."""
+        return groups.tagged(row, groups.has_words(row) or '')
+
+    def _sentence(self, row: Row) -> Row | None:
+        """A sentence to classify."""
+        return self._response.preprocess(_labelled(row))
 
 
 class ChangedRows(AutoPreprocessor):
@@ -277,33 +307,6 @@ class ChangedRows(AutoPreprocessor):
             row['messages'] = to_messages(made['messages'], self.inner.tags)
         changed = self.function(row)
         return None if changed is None else super().preprocess(dict(changed))
-
-
-_TURN = re.compile(r'\n*(Human|Assistant): ?')
-
-
-def transcript(value: Any) -> Any:
-    """Messages of a text such as `Human: … Assistant: …`; any other value as it is."""
-    if not isinstance(value, str) or not _TURN.match(value):
-        return value
-    parts = _TURN.split(value)[1:]
-    return [
-        {'role': 'user' if role == 'Human' else 'assistant', 'content': text.strip()}
-        for role, text in zip(parts[::2], parts[1::2], strict=True)
-    ]
-
-
-def with_system(messages: list[Message], system: Any) -> list[Message]:
-    """The messages with `system` in front. Raises RowError when they have another one already."""
-    if system is None or system == '':
-        return messages
-    if not isinstance(system, str):
-        raise RowError(f'system must be a string, got {type(system).__name__}')
-    if messages and messages[0]['role'] == 'system':
-        if messages[0]['content'] != system:
-            raise RowError('the row has a system column and another system message; keep one')
-        return messages
-    return [{'role': 'system', 'content': system}, *messages]
 
 
 def said(row: Row, query: Any, response: Any) -> Row:

@@ -19,7 +19,11 @@ from swift.dataset.convert import RESPONSE, AutoPreprocessor
 from swift.dataset.messages import Tags
 from swift.dataset.registry import DatasetMeta, SubsetDataset, meta_of_custom
 
-_SHARED = ('system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'history', 'channel', 'label')
+_SHARED = (
+    'system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'rejected_response', 'rejected_messages', 'margin',
+    'history', 'channel', 'label', 'anchor', 'positive', 'negative', 'positive_messages', 'negative_messages', 'sentence1',
+    'sentence2', 'score', 'tokens', 'text',
+)  # fmt: skip
 _ALPACA = {'prompt': 'instruction', 'query': 'input', 'response': 'output'}
 _KEYS = {
     'hf_hub_url', 'ms_hub_url', 'om_hub_url', 'script_url', 'cloud_file_name', 'file_name', 'formatting', 'ranking', 'subset',
