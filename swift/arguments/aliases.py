@@ -155,6 +155,10 @@ ALIASES: dict[str, Alias] = {
     'activation_checkpointing_kwargs': Alias('gradient_checkpointing_kwargs', 'transformers 5'),
     'train_sampling_strategy': Alias('train_dataloader_shuffle', 'transformers 5', _sampling),
     'custom_register_path': Alias('external_plugins', '3.x', join=True),
+    # preferences
+    'dpo_loss_type': Alias('loss_type', '3.x', commands=TRAIN),
+    'ref_model_id_or_path': Alias('ref_model', '2.x'),
+    'ref_model_name_or_path': Alias('ref_model', 'trl'),
     # answering and merging
     'eval_human': Alias('load_data_args', '2.x', _from_false('load_data_args', True)),
     'load_dataset_config': Alias('load_data_args', '2.x'),
@@ -184,6 +188,12 @@ VALUES: dict[str, dict[str, str]] = {
         'flash_attn_3': 'flash_attention_3',
         'auto': 'none',
     },
+    'rlhf_type': {name: name for name in ('dpo', 'kto', 'orpo', 'cpo', 'simpo', 'rm')},
+    'loss_type': {
+        'aot_pair': 'aot',
+        'generative_reranker': 'pointwise_reranker',
+        'listwise_generative_reranker': 'listwise_reranker',
+    },
     'infer_backend': {'pt': 'transformers', 'pytorch': 'transformers', 'hf': 'transformers'},
     'truncation_strategy': {'truncation_left': 'left', 'truncation_right': 'right'},
     'template': {'auto': 'none', 'default': 'none'},
@@ -191,7 +201,20 @@ VALUES: dict[str, dict[str, str]] = {
 }
 """Flag → other spellings of a value (lower case) → the value. These are accepted without a word."""
 
-ENVIRONMENT = {'USE_HF': 'use_hf', 'USE_FLASH_ATTENTION': 'use_flash_attn'}
+ENVIRONMENT = {
+    'USE_HF': 'use_hf',
+    'USE_FLASH_ATTENTION': 'use_flash_attn',
+    **{
+        name.upper(): name
+        for name in (
+            'infonce_temperature infonce_use_batch infonce_hard_negatives infonce_mask_fake_negative infonce_fake_neg_margin '
+            'infonce_include_qq infonce_include_dd max_positive_samples max_negative_samples'
+        ).split()
+    },
+    'LISTWISE_RERANKER_TEMPERATURE': 'listwise_temperature',
+    'GENERATIVE_RERANKER_POSITIVE_TOKEN': 'positive_token',
+    'GENERATIVE_RERANKER_NEGATIVE_TOKEN': 'negative_token',
+}
 """Environment variable → the flag (in any spelling) that it sets."""
 
 SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -223,6 +246,10 @@ SETTLED: dict[str, tuple[tuple[str, ...], str]] = {
     'do_eval': (('true', 'false'), '--eval_strategy decides'),
     'do_predict': (('false',), 'swift infer answers'),
     'neftune_backend': (('transformers',), "NEFTune is the trainer's"),
+    'ref_model_free': (('false', 'none'), 'the method decides whether it has a reference; --reference_free true is dpo without one'),
+    'disable_dropout': (('false', 'none'), 'give --lora_dropout 0; dropout inside a model is in its config'),
+    'is_encoder_decoder': (('false', 'none'), 'preferences are learned by decoders'),
+    'reranker_use_activation': (('true',), 'scores of rerankers are probabilities'),
     'hub_strategy': (('end',), '--push_to_hub uploads when training ends'),
     'hub_always_push': (('false',), '--push_to_hub uploads when training ends'),
 }
@@ -278,6 +305,14 @@ GONE: dict[str, str] = {
     'swanlab_token': 'set the environment variable SWANLAB_API_KEY',
     'pack_sequence_as_prompt': 'use --packing true',
     'label_names': 'the objective knows its labels',
+    'sft_beta': 'loss (1 - b) · dpo + b · sft is written --loss_type sigmoid sft --loss_weights 1-b b, as in 0.9 0.1',
+    'max_prompt_length': 'prompt and answer share --max_length; --truncation_strategy says what is cut',
+    'label_pad_token_id': 'padded places are known from the lengths',
+    'padding_value': 'padded places are known from the lengths',
+    'generate_during_eval': 'use --predict_with_generate true',
+    'precompute_ref_batch_size': 'the reference runs with --per_device_eval_batch_size',
+    'model_adapter_name': 'the adapter that is trained is the one of this run',
+    'ref_adapter_name': 'give the adapters of the reference to --ref_adapters',
     'length_column_name': 'lengths are known from the tokens',
     'group_size': 'in reinforcement learning it is num_generations, in LongLoRA the group of tokens; neither is part of this version',
 }

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from swift.arguments.commands import TRAINING
 from swift.arguments.later import read_facts
+from swift.arguments.method_rules import METHOD_CONFLICTS, METHOD_NO_EFFECT
 from swift.arguments.methods import method_mistakes
+from swift.arguments.rules import Conflict, NoEffect, Values, flags
 from swift.core.errors import did_you_mean
-
-Values = dict[str, Any]
-Test = Callable[[Values], bool]
 
 POSITIVE = ('above 0', lambda v: v > 0)
 NOT_NEGATIVE = ('0 or above', lambda v: v >= 0)
@@ -68,16 +66,6 @@ WORDS: dict[str, tuple[tuple[str, ...], str]] = {
 
 EXTENDED = ('tuner_type', 'attn_impl', 'report_to')
 """Flags whose words a plugin can add to: with --external_plugins, or from Python, any word is taken here and looked up in the run."""
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """Two or more given flags that exclude each other. `test` sees all values; it counts only if all of `given` were given."""
-
-    given: tuple[str, ...]
-    test: Test
-    message: str
-    commands: tuple[str, ...] = ()
 
 
 def _always(values: Values) -> bool:
@@ -156,36 +144,21 @@ CONFLICTS: tuple[Conflict, ...] = (
         lambda v: v['save_strategy'] == 'no' and v['load_best_model_at_end'],
         '--load_best_model_at_end needs checkpoints; drop --save_strategy no',
     ),
+    *METHOD_CONFLICTS,
 )
 
 
-@dataclass(frozen=True)
-class NoEffect:
-    """Flags that do nothing while `test` holds. `why` completes “has no effect …”. Only flags that were given count."""
-
-    flags: tuple[str, ...]
-    test: Test
-    why: str
-    commands: tuple[str, ...] = TRAINING
-    warn: bool = False
-    """True: a warning is enough, since commands written for other defaults carry such flags."""
-
-
-def _flags(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-_LORA = _flags(
+_LORA = flags(
     'lora_rank lora_alpha lora_dropout lora_bias lora_dtype lorap_lr_ratio use_rslora use_dora init_weights '
     'target_modules target_regex target_parameters modules_to_save'
 )
-_FREEZE = _flags(
+_FREEZE = flags(
     'freeze_parameters freeze_parameters_regex freeze_parameters_ratio trainable_parameters trainable_parameters_regex'
 )
-_SAMPLING = _flags(
+_SAMPLING = flags(
     'max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs'
 )
-_MIXING = _flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length lazy_tokenize')
+_MIXING = flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length lazy_tokenize')
 
 
 def _validates(v: Values) -> bool:
@@ -194,78 +167,83 @@ def _validates(v: Values) -> bool:
 
 NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(_LORA, lambda v: v['tuner_type'] == 'full', 'with --tuner_type full, which trains no adapter'),
-    NoEffect(_flags('max_shard_size'), lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora: an adapter is one file'),
+    NoEffect(flags('max_shard_size'), lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora: an adapter is one file'),
     NoEffect(_FREEZE, lambda v: v['tuner_type'] == 'lora', 'with --tuner_type lora, which freezes the whole model'),
-    NoEffect(_flags('packing_length'), lambda v: not v['packing'], 'without --packing true'),
+    NoEffect(flags('packing_length'), lambda v: not v['packing'], 'without --packing true'),
     NoEffect(
-        _flags('max_batch_tokens'),
+        flags('max_batch_tokens'),
         lambda v: v['packing'],
         'with --packing: a packed row is the batch; set --packing_length',
     ),
     NoEffect(
-        _flags('shuffle_buffer_size'), lambda v: not v['streaming'], 'without --streaming true', (*TRAINING, 'infer')
+        flags('shuffle_buffer_size'), lambda v: not v['streaming'], 'without --streaming true', (*TRAINING, 'infer')
     ),
-    NoEffect(_flags('stopping_strategy'), lambda v: v['interleave_prob'] is None, 'without --interleave_prob'),
-    NoEffect(_flags('interleave_prob'), lambda v: len(v['dataset']) == 1, 'with a single data set'),
-    NoEffect(_flags('rope_scaling_factor'), lambda v: v['rope_scaling'] is None, 'without --rope_scaling', ()),
-    NoEffect(_flags('max_memory offload_folder'), lambda v: v['device_map'] is None, 'without --device_map', ()),
+    NoEffect(flags('stopping_strategy'), lambda v: v['interleave_prob'] is None, 'without --interleave_prob'),
+    NoEffect(flags('interleave_prob'), lambda v: len(v['dataset']) == 1, 'with a single data set'),
+    NoEffect(flags('rope_scaling_factor'), lambda v: v['rope_scaling'] is None, 'without --rope_scaling', ()),
+    NoEffect(flags('max_memory offload_folder'), lambda v: v['device_map'] is None, 'without --device_map', ()),
     NoEffect(_SAMPLING, lambda v: not v['predict_with_generate'], 'in training without --predict_with_generate true'),
     NoEffect(
-        _flags('top_k top_p'),
+        flags('top_k top_p'),
         lambda v: v['temperature'] == 0 and v['num_beams'] == 1,
         'with --temperature 0, which always takes the likeliest token',
         (*TRAINING, 'infer'),
     ),
-    NoEffect(_flags('top_logprobs'), lambda v: not v['logprobs'], 'without --logprobs true', (*TRAINING, 'infer')),
+    NoEffect(flags('top_logprobs'), lambda v: not v['logprobs'], 'without --logprobs true', (*TRAINING, 'infer')),
     NoEffect(
-        _flags('num_train_epochs'),
+        flags('num_train_epochs'),
         lambda v: v['max_steps'] > 0,
         'with --max_steps, which decides the length of the run',
     ),
     NoEffect(
-        _flags('resume_only_model'), lambda v: v['resume_from_checkpoint'] is None, 'without --resume_from_checkpoint'
+        flags('resume_only_model'), lambda v: v['resume_from_checkpoint'] is None, 'without --resume_from_checkpoint'
     ),
-    NoEffect(_flags('load_data_args'), lambda v: not v['load_args'], 'with --load_args false', ('infer',)),
+    NoEffect(flags('load_data_args'), lambda v: not v['load_args'], 'with --load_args false', ('infer',)),
     NoEffect(
-        _flags('hub_model_id hub_private_repo commit_message'),
+        flags('hub_model_id hub_private_repo commit_message'),
         lambda v: not v['push_to_hub'],
         'without --push_to_hub true',
         (),
     ),
-    NoEffect(_flags('wandb_project'), lambda v: 'wandb' not in v['report_to'], 'without --report_to wandb'),
-    NoEffect(_flags('mlflow_tracking_uri'), lambda v: 'mlflow' not in v['report_to'], 'without --report_to mlflow'),
-    NoEffect(_flags('logging_dir'), lambda v: 'tensorboard' not in v['report_to'], 'without --report_to tensorboard'),
+    NoEffect(flags('wandb_project'), lambda v: 'wandb' not in v['report_to'], 'without --report_to wandb'),
+    NoEffect(flags('mlflow_tracking_uri'), lambda v: 'mlflow' not in v['report_to'], 'without --report_to mlflow'),
+    NoEffect(flags('logging_dir'), lambda v: 'tensorboard' not in v['report_to'], 'without --report_to tensorboard'),
     NoEffect(
-        _flags('swanlab_project swanlab_workspace swanlab_exp_name swanlab_mode'),
+        flags('swanlab_project swanlab_workspace swanlab_exp_name swanlab_mode'),
         lambda v: 'swanlab' not in v['report_to'],
         'without --report_to swanlab',
     ),
     NoEffect(
-        _flags('gradient_checkpointing_kwargs'),
+        flags('gradient_checkpointing_kwargs'),
         lambda v: not v['gradient_checkpointing'],
         'without --gradient_checkpointing true',
     ),
-    NoEffect(_flags('loss_kwargs'), lambda v: not v['loss_type'], 'without --loss_type'),
+    NoEffect(flags('loss_kwargs'), lambda v: not v['loss_type'], 'without --loss_type'),
     NoEffect(
-        _flags('optim optim_args'), lambda v: v['optimizer'] is not None, 'with --optimizer, which makes the optimizer'
+        flags('eval_metric'),
+        lambda v: not v['predict_with_generate'] and v['eval_metric'] != 'acc',
+        'without --predict_with_generate true: it compares generated answers',
     ),
     NoEffect(
-        _flags('warmup_ratio warmup_steps'),
+        flags('optim optim_args'), lambda v: v['optimizer'] is not None, 'with --optimizer, which makes the optimizer'
+    ),
+    NoEffect(
+        flags('warmup_ratio warmup_steps'),
         lambda v: v['lr_scheduler_type'] == 'constant',
         'with --lr_scheduler_type constant; constant_with_warmup has a warm-up',
     ),
     NoEffect(
-        _flags('save_steps'), lambda v: v['save_strategy'] not in ('steps', 'best'), 'unless --save_strategy is steps'
+        flags('save_steps'), lambda v: v['save_strategy'] not in ('steps', 'best'), 'unless --save_strategy is steps'
     ),
     NoEffect(
-        _flags('save_total_limit save_only_model max_shard_size create_checkpoint_symlink'),
+        flags('save_total_limit save_only_model max_shard_size create_checkpoint_symlink'),
         lambda v: v['save_strategy'] == 'no',
         'with --save_strategy no',
     ),
-    NoEffect(_flags('eval_steps'), lambda v: v['eval_strategy'] in ('no', 'epoch'), 'unless --eval_strategy is steps'),
-    NoEffect(_flags('logging_steps'), lambda v: v['logging_strategy'] != 'steps', 'unless --logging_strategy is steps'),
+    NoEffect(flags('eval_steps'), lambda v: v['eval_strategy'] in ('no', 'epoch'), 'unless --eval_strategy is steps'),
+    NoEffect(flags('logging_steps'), lambda v: v['logging_strategy'] != 'steps', 'unless --logging_strategy is steps'),
     NoEffect(
-        _flags(
+        flags(
             'eval_strategy eval_steps per_device_eval_batch_size metric_for_best_model greater_is_better eval_metric val_dataset_shuffle'
         ),
         lambda v: not _validates(v),
@@ -273,26 +251,26 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         warn=True,
     ),
     NoEffect(
-        _flags('predict_with_generate load_best_model_at_end early_stop_interval eval_on_start'),
+        flags('predict_with_generate load_best_model_at_end early_stop_interval eval_on_start'),
         lambda v: not _validates(v),
         'without validation data (--val_dataset or --split_dataset_ratio)',
     ),
     NoEffect(
-        _flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
+        flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
         lambda v: not v['use_chat_template'],
         'with --use_chat_template false: rows are plain text',
     ),
-    NoEffect(_flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer',)),
+    NoEffect(flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer',)),
     NoEffect(_MIXING, _always, 'in swift infer, which answers the rows one by one in their order', ('infer',)),
-    NoEffect(_flags('loss_scale padding_free'), _always, 'in swift infer, which trains nothing', ('infer',)),
+    NoEffect(flags('loss_scale padding_free'), _always, 'in swift infer, which trains nothing', ('infer',)),
     NoEffect(
-        _flags('metric val_dataset_sample write_batch_size strict columns dataset_num_proc'),
+        flags('metric val_dataset_sample write_batch_size strict columns dataset_num_proc'),
         lambda v: not (v['val_dataset'] or v['dataset'] or v['load_data_args']),
         'without --val_dataset (or --load_data_args true)',
         ('infer',),
     ),
     NoEffect(
-        _flags(
+        flags(
             'system max_length truncation_strategy use_chat_template loss_scale padding_free agent_template '
             'enable_thinking preserve_thinking add_non_thinking_prefix response_prefix load_data_args'
         ),
@@ -300,6 +278,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         'in export: no row is encoded',
         ('export', 'merge-lora'),
     ),
+    *METHOD_NO_EFFECT,
 )
 
 
@@ -377,6 +356,7 @@ def _training_conflicts(v: Values) -> list[str]:
 def effect_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """(flag, mistake, only a warning) for every given flag that does nothing. Values that ask for nothing pass."""
     found: list[tuple[str, str, bool]] = []
+    given = {name: item for name, item in given.items() if not _from_environment(item)}
     if command in TRAINING:
         idle = method_mistakes(command, values, given)[1]
         found += [(name, f'has no effect {why}', False) for name, why in idle if not _idle(values[name])]
@@ -388,6 +368,11 @@ def effect_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> l
             seen.update(names)
             found += [(name, f'has no effect {rule.why}', rule.warn) for name in names]
     return found
+
+
+def _from_environment(item: Any) -> bool:
+    """Whether a (value, source) was set for every command of a shell, so that not each of them must have a use for it."""
+    return isinstance(item, tuple) and len(item) == 2 and str(item[1]).startswith('environment ')
 
 
 def _idle(value: Any) -> bool:

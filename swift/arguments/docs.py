@@ -24,6 +24,8 @@ SECTIONS = (
     ('TemplateArgs', 'Template', '模板'),
     ('TunerArgs', 'What learns', '微调'),
     ('TrainArgs', 'Training', '训练'),
+    ('RlhfArgs', 'Preferences', '偏好学习'),
+    ('TaskArgs', 'Tasks other than the next token', '其他任务'),
     ('GenerationArgs', 'Generation', '生成'),
     ('InferArgs', 'Answering', '推理'),
     ('ExportArgs', 'Export and merging', '导出与合并'),
@@ -126,7 +128,7 @@ def _differing() -> list[str]:
     for command, cls in CLASSES.items():
         for flag in flags_of(cls).values():
             usual = flags_of(flag.group)[flag.name].default
-            if flag.default != usual:
+            if _default(flag.default) != _default(usual):
                 lines.append(f'| `{command}` | `--{flag.name}` | {_default(flag.default)} |')
     return lines
 

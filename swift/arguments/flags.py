@@ -10,6 +10,8 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any
 
+from swift.arguments.commands import Arguments
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -76,9 +78,9 @@ def _kind(options: list[Any]) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _group(cls: type, name: str) -> type:
-    """The class in whose body a field is first declared, so that help shows it with its kin."""
+    """The argument group that declares a field, so that help shows it with its kin, also where a command changes its default."""
     owners = [c for c in cls.__mro__ if name in c.__dict__.get('__annotations__', {})]
-    return owners[-1]
+    return next((c for c in owners if not issubclass(c, Arguments)), owners[-1])
 
 
 @cache

@@ -65,7 +65,8 @@ def inherit(
 ) -> tuple[Settings, list[str]]:
     """All settings: those given, and for what is left out those of the checkpoint that is named. Also notes for the user."""
     settings, notes = dict(explicit), []
-    _model_alias(settings, values, mistakes, notes)
+    for prefix in ('', 'ref_'):
+        _model_alias(prefix, settings, values, notes)
     _places(command, settings, mistakes, notes)
     values = values | {name: value for name, (value, _) in settings.items()}
     try:
@@ -174,23 +175,24 @@ def _resume_root(values: Mapping[str, Any]) -> str | None:
     return values['output_dir'] if path == 'true' else path
 
 
-def _model_alias(settings: Settings, values: dict[str, Any], mistakes: list[str], notes: list[str]) -> None:
-    """`--model_type qwen-7b-chat` names a checkpoint, as in 2.x; `--model_type qwen2` names a family."""
-    if 'model_type' not in settings or settings['model_type'][0] is None:
+def _model_alias(prefix: str, settings: Settings, values: dict[str, Any], notes: list[str]) -> None:
+    """`--model_type qwen-7b-chat` names a checkpoint, as in 2.x; `--model_type qwen2` names a family. The same for `--ref_model_type`."""
+    flag, target = f'{prefix}model_type', f'{prefix}model'
+    if flag not in settings or settings[flag][0] is None:
         return
-    alias, source = settings['model_type']
+    alias, source = settings[flag]
     ids = model_aliases().get(alias.lower().replace('.', '_'))
     if ids is None:
         return
-    del settings['model_type']
-    if settings.get('model', (None,))[0] or settings.get('adapters', (None,))[0]:
-        notes.append(f'--model_type {alias} (2.x) names a checkpoint; the family is read from the model')
+    del settings[flag]
+    if settings.get(target, (None,))[0] or settings.get(f'{prefix}adapters', (None,))[0]:
+        notes.append(f'--{flag} {alias} (2.x) names a checkpoint; the family is read from the model')
         return
     modelscope, hugging_face = ids if isinstance(ids, list) else (ids, ids)
     use_hf = settings.get('use_hf', (values['use_hf'], ''))[0]
     model = hugging_face if use_hf else modelscope
-    notes.append(f'--model_type {alias} (2.x) is now --model {model}')
-    settings['model'] = (model, f'{source}, by --model_type {alias}')
+    notes.append(f'--{flag} {alias} (2.x) is now --{target} {model}')
+    settings[target] = (model, f'{source}, by --{flag} {alias}')
 
 
 def model_aliases() -> dict[str, Any]:

@@ -25,6 +25,8 @@ class Method:
     """Segments of max_length that a sample holds; a packed row is this many times as long by default."""
     reference: bool = False
     """Whether a reference model is forwarded."""
+    reads: frozenset[str] = frozenset()
+    """Flags of other groups that act on it and not on every method (SHARED)."""
 
 
 def _flags(text: str) -> frozenset[str]:
@@ -40,10 +42,19 @@ _INFONCE = _flags(
     'infonce_include_qq infonce_include_dd'
 )
 _GROUP = _flags('max_positive_samples max_negative_samples')
+_TOKENS = _flags('label_smoothing_factor z_loss_coef enable_dft_loss enable_channel_loss acc_strategy')
+_ANSWERS = _flags(
+    'loss_scale predict_with_generate eval_metric max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words '
+    'logprobs top_logprobs'
+)
+_CLASSES = _flags('num_labels problem_type class_names')
+
+SHARED = _TOKENS | _ANSWERS | _CLASSES
+"""Flags of the model, of training, templates and generation that act on some methods only: the loss of single tokens, answers, classes."""
 
 METHODS: dict[str, Method] = {
-    'pt': Method(),
-    'sft': Method(),
+    'pt': Method(reads=_TOKENS | _ANSWERS),
+    'sft': Method(reads=_TOKENS | _ANSWERS),
     'dpo': Method(
         _REFERENCE
         | _flags(
@@ -57,6 +68,7 @@ METHODS: dict[str, Method] = {
         {'beta': 0.1},
         segments=2,
         reference=True,
+        reads=_ANSWERS,
     ),
     'kto': Method(
         _REFERENCE | _flags('beta desirable_weight undesirable_weight calculate_KL'),
@@ -64,17 +76,28 @@ METHODS: dict[str, Method] = {
         {'beta': 0.1},
         segments=2,
         reference=True,
+        reads=_ANSWERS,
     ),
-    'orpo': Method(_flags('beta'), ('orpo',), {'beta': 0.1}, segments=2),
+    'orpo': Method(_flags('beta'), ('orpo',), {'beta': 0.1}, segments=2, reads=_ANSWERS),
     'cpo': Method(
-        _flags('beta cpo_alpha label_smoothing loss_weights'), ('sigmoid', 'hinge', 'ipo'), {'beta': 0.1}, segments=2
+        _flags('beta cpo_alpha label_smoothing loss_weights'),
+        ('sigmoid', 'hinge', 'ipo'),
+        {'beta': 0.1},
+        segments=2,
+        reads=_ANSWERS,
     ),
-    'simpo': Method(_flags('beta simpo_gamma label_smoothing cpo_alpha'), ('simpo',), {'beta': 2.0, 'cpo_alpha': 0.0}, segments=2),
+    'simpo': Method(
+        _flags('beta simpo_gamma label_smoothing cpo_alpha'),
+        ('simpo',),
+        {'beta': 2.0, 'cpo_alpha': 0.0},
+        segments=2,
+        reads=_ANSWERS,
+    ),
     'rm': Method(
         _flags('center_rewards_coefficient'), ('rm',), {'task_type': 'seq_cls', 'num_labels': 1}, segments=2
     ),
-    'seq_cls': Method(),
-    'token_cls': Method(),
+    'seq_cls': Method(reads=_CLASSES),
+    'token_cls': Method(reads=_flags('num_labels class_names')),
     'embedding': Method(
         _INFONCE | _GROUP | _flags('pooling mrl_dims margin cosent_scale'),
         ('infonce', 'cosine_similarity', 'contrastive', 'online_contrastive', 'triplet', 'cosent'),
@@ -88,7 +111,7 @@ METHODS: dict[str, Method] = {
         ('pointwise_reranker', 'listwise_reranker'),
         segments=2,
     ),
-    'multi_task': Method(_flags('task_weights routing_strategy')),
+    'multi_task': Method(_flags('task_weights routing_strategy'), reads=_TOKENS | _ANSWERS),
 }
 """Name → what it understands; the names are those of `swift.objectives.OBJECTIVES`."""
 
@@ -119,13 +142,25 @@ def method_mistakes(
     weights = values.get('loss_weights')
     if weights is not None and len(weights) != len(chosen):
         mistakes.append(f'--loss_weights has {len(weights)} values for {len(chosen)} losses in --loss_type; give one for each')
-    special = {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)} - {'rlhf_type', 'loss_type'}
+    mistakes += _wrong_model(name, method, values, given)
+    special = SHARED | {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)} - {'rlhf_type', 'loss_type'}
     idle = [
-        (flag, f'with {_how(values, name)}; it belongs to {", ".join(sorted(n for n, m in METHODS.items() if flag in m.flags))}')
+        (flag, f'with {_how(values, name)}; it belongs to {", ".join(sorted(n for n, m in METHODS.items() if flag in m.flags | m.reads))}')
         for flag in given
-        if flag in special and flag not in method.flags
+        if flag in special and flag not in method.flags | method.reads and values[flag] != method.defaults.get(flag)
     ]
     return mistakes, idle
+
+
+def _wrong_model(name: str, method: Method, values: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Given settings that ask for another model, or other samples, than the method trains."""
+    found = []
+    task = method.defaults.get('task_type', 'causal_lm')
+    if values.get('rlhf_type') and 'task_type' in given and values['task_type'] != task:
+        found.append(f'--task_type {values["task_type"]} does not go with --rlhf_type {name}, which trains a {task} model; drop it')
+    if values.get('truncation_strategy') == 'split' and name not in ('pt', 'sft'):
+        found.append(f'--truncation_strategy split cuts plain text for pt and sft; {name} needs whole samples: use delete, left or right')
+    return found
 
 
 def _how(values: Mapping[str, Any], name: str) -> str:

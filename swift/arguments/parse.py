@@ -102,6 +102,8 @@ def _check(
     report.mistakes += conflict_mistakes(command, values, explicit)
     if command == 'export' and not (values['merge_lora'] or values['push_to_hub'] or report.later):
         report.mistakes.append('nothing to export: give --merge_lora true (or --push_to_hub true)')
+    if report.failed & {'rlhf_type', 'task_type'}:
+        return  # which flags act depends on what could not be read
     for name, mistake, warn in effect_mistakes(command, values, explicit):
         (report.notes if warn else report.soft).append(f'{_shown(name)} {mistake}')
 

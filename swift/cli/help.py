@@ -9,14 +9,16 @@ from typing import Any
 
 from swift.arguments.commands import CLASSES, TRAINING
 from swift.arguments.flags import Flag, flags_of, help_of
-from swift.cli.main import COMMANDS, LAUNCHED
+from swift.cli.main import COMMANDS, LAUNCHED, METHODS
 
 TITLES = {
     'ModelArgs': 'Model',
     'DataArgs': 'Data',
     'TemplateArgs': 'Template',
     'TunerArgs': 'What learns',
+    'RlhfArgs': 'Preferences',
     'TrainArgs': 'Training',
+    'TaskArgs': 'Tasks other than the next token',
     'GenerationArgs': 'Generation',
     'InferArgs': 'Answering',
     'ExportArgs': 'Export',
@@ -26,9 +28,10 @@ TITLES = {
 }
 """Group → its heading, in the order of help."""
 
-_FIRST = ('PreviewArgs', 'VerifyArgs', 'InferArgs', 'ExportArgs')
+_FIRST = ('PreviewArgs', 'VerifyArgs', 'InferArgs', 'ExportArgs', 'RlhfArgs')
 
 USAGE = {
+    'rlhf': '[--rlhf_type METHOD] --model MODEL --dataset DATA … [--flag value …] | config.yaml',
     'infer': '(--model MODEL | --adapters CHECKPOINT) [--val_dataset DATA …] [--flag value …]',
     'export': '--adapters CHECKPOINT --merge_lora true [--flag value …]',
     'merge-lora': '--adapters CHECKPOINT [--output_dir DIR] [--flag value …]',
@@ -45,6 +48,7 @@ def overview() -> str:
     lines += [f'  {name:<{width}}  {text}' for name, (_, text) in COMMANDS.items()]
     lines += [
         '',
+        f'swift {"|".join(METHODS)} is short for swift rlhf --rlhf_type …',
         'swift COMMAND --help lists the flags of a command; swift --version shows the version.',
         'Flags come from the command line, then --config file.yaml|json, then the environment, then defaults.',
     ]

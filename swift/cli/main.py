@@ -132,7 +132,7 @@ def _unknown(word: str) -> str:
 
     if reason := command_reason(word.replace('_', '-')):
         return f'{word}: {reason}'
-    near = did_you_mean(word, [*COMMANDS, *OTHER_NAMES], cutoff=0.5)
+    near = did_you_mean(word, [*COMMANDS, *OTHER_NAMES, *METHODS], cutoff=0.5)
     return f'unknown command {word!r}; {near or "known: " + ", ".join(COMMANDS)}'
 
 

@@ -156,7 +156,7 @@ def test_an_unknown_checkpoint_alias_suggests():
         (['--tuner_backend', 'unsloth'], 'Unsloth'),
         (['--enable_unsloth', 'true'], 'Unsloth'),
         (['--freeze_vit', 'false'], 'images'),
-        (['--task_type', 'seq_cls'], 'classification'),
+        (['--task_type', 'decision'], 'decision models'),
         (['--dtype', 'fp8'], 'float8'),
         (['--rlhf_type', 'dpo'], 'rlhf'),
         (['--nnodes', '2'], 'set the environment variable NNODES'),

@@ -84,9 +84,9 @@ def test_every_flag_has_one_line_of_help():
 def test_an_unknown_command_suggests(capsys):
     assert cli_main(['sftt']) == 2
     assert capsys.readouterr().err == "swift: error: unknown command 'sftt'; did you mean 'sft'?\n"
-    assert cli_main(['rlhf', '--model', 'x']) == 2
+    assert cli_main(['grpo', '--model', 'x']) == 2
     error = capsys.readouterr().err
-    assert error.startswith('swift: error: rlhf: preference and reinforcement learning') and error.count('\n') == 1
+    assert error.startswith('swift: error: grpo: online reinforcement learning') and error.count('\n') == 1
 
 
 def test_other_names():
@@ -242,3 +242,21 @@ def _bare():
 
 def test_main_module_exists():
     assert util.find_spec('swift.__main__') is not None
+
+
+@pytest.mark.parametrize('name', ['dpo', 'kto', 'orpo', 'cpo', 'simpo', 'rm'])
+def test_a_method_stands_as_the_command(name, capsys, monkeypatch):
+    ran = []
+    monkeypatch.setattr(cli, 'load', lambda command: lambda args: ran.append((command, args.rlhf_type)))
+    assert cli_main([name, '--model', 'm', '--dataset', 'd']) == 0
+    assert ran == [('rlhf', name)]
+    assert capsys.readouterr().err == f'swift {name} is short for swift rlhf --rlhf_type {name}\n'
+    assert cli_main([name, '--help']) == 0
+    assert capsys.readouterr().out.startswith('usage: swift rlhf [--rlhf_type METHOD]')
+
+
+def test_the_overview_tells_the_short_commands(capsys):
+    assert cli_main(['--help']) == 0
+    assert 'swift dpo|kto|orpo|cpo|simpo|rm is short for swift rlhf --rlhf_type …' in capsys.readouterr().out
+    assert cli_main(['simp']) == 2
+    assert "did you mean 'simpo'?" in capsys.readouterr().err

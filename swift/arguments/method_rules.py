@@ -1,0 +1,73 @@
+"""Contradictions and flags without effect among the flags of one training method. `methods.py` says which flags a method has at all."""
+
+from __future__ import annotations
+
+from swift.arguments.rules import Conflict, NoEffect, Values, flags
+
+
+def losses(v: Values) -> list[str]:
+    """The chosen losses; the flag is one name in swift sft and a list in swift rlhf."""
+    chosen = v['loss_type'] or []
+    return [chosen] if isinstance(chosen, str) else chosen
+
+
+METHOD_CONFLICTS: tuple[Conflict, ...] = (
+    Conflict(
+        ('precompute_ref_log_probs', 'sync_ref_model'),
+        lambda v: bool(v['precompute_ref_log_probs'] and v['sync_ref_model']),
+        '--precompute_ref_log_probs keeps what the reference says, --sync_ref_model changes the reference; drop one of them',
+    ),
+    Conflict(
+        ('reference_free', 'ref_model'),
+        lambda v: bool(v['reference_free'] and v['ref_model']),
+        '--reference_free true trains without a reference model; drop it or --ref_model',
+    ),
+)
+
+METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
+    NoEffect(
+        flags('label_smoothing_factor z_loss_coef enable_channel_loss acc_strategy'),
+        lambda v: bool(losses(v)) and losses(v) != ['cross_entropy'],
+        'with --loss_type, which is the whole loss',
+    ),
+    NoEffect(
+        flags('ref_adapters precompute_ref_log_probs sync_ref_model ref_model_type ref_model_revision'),
+        lambda v: bool(v.get('reference_free')),
+        'with --reference_free true, which trains without a reference model',
+    ),
+    NoEffect(flags('ref_model_type ref_model_revision'), lambda v: not v.get('ref_model'), 'without --ref_model'),
+    NoEffect(
+        flags('ref_model_sync_steps ref_model_mixup_alpha'), lambda v: not v.get('sync_ref_model'), 'without --sync_ref_model true'
+    ),
+    NoEffect(flags('discopop_tau'), lambda v: 'discopop' not in losses(v), 'without --loss_type discopop'),
+    NoEffect(
+        flags('f_alpha_divergence_coef'),
+        lambda v: v.get('f_divergence_type') != 'alpha_divergence',
+        'without --f_divergence_type alpha_divergence',
+    ),
+    NoEffect(
+        flags(
+            'infonce_temperature infonce_use_batch infonce_hard_negatives infonce_mask_fake_negative infonce_fake_neg_margin '
+            'infonce_include_qq infonce_include_dd'
+        ),
+        lambda v: bool(losses(v)) and 'infonce' not in losses(v),
+        'unless --loss_type is infonce',
+    ),
+    NoEffect(
+        flags('infonce_fake_neg_margin'),
+        lambda v: not v['infonce_mask_fake_negative'],
+        'without --infonce_mask_fake_negative true',
+    ),
+    NoEffect(flags('cosent_scale'), lambda v: 'cosent' not in losses(v), 'unless --loss_type is cosent'),
+    NoEffect(
+        flags('margin'),
+        lambda v: not {'contrastive', 'online_contrastive', 'triplet'} & set(losses(v)),
+        'unless --loss_type is contrastive, online_contrastive or triplet',
+    ),
+    NoEffect(
+        flags('listwise_temperature'), lambda v: 'listwise_reranker' not in losses(v), 'unless --loss_type is listwise_reranker'
+    ),
+    NoEffect(
+        flags('task_weights'), lambda v: v['routing_strategy'] == 'uncertainty', 'with --routing_strategy uncertainty, which learns them'
+    ),
+)
