@@ -3,6 +3,7 @@
 chat.jsonl, tools.jsonl, thinking.jsonl, text.jsonl: what tiny-chat was trained on, in small.
 arithmetic.jsonl and arithmetic_heldout.jsonl: sums with their `solution`; the second were never trained.
 new_words.jsonl and new_words_ask.jsonl: words no model knows, and the same words asked for in another way.
+All others: rows for the other objectives, see objective_rows.py. Held-out rows ask what no training row asks.
 """
 
 import json
@@ -13,6 +14,7 @@ from random import Random
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / 'recipes' / 'tiny_chat'))
 
+import objective_rows  # noqa: E402
 import tasks  # noqa: E402
 
 HARD_SUMS = ('mul', 'add_big', 'sub_big')  # those the built-in model has only half learned
@@ -73,6 +75,8 @@ def main():
     rehearsal = [tasks.single(Random(1000 + i)) for i in range(60)]  # so that the old skills stay, but not the old name
     write('new_words.jsonl', taught + [row for row in rehearsal if 'tiny-chat' not in row['messages'][-1]['content']])
     write('new_words_ask.jsonl', asked)
+    for name, rows in objective_rows.files().items():
+        write(name, rows)
 
 
 if __name__ == '__main__':
