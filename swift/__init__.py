@@ -14,6 +14,7 @@ _NAMES = {
     # commands
     'sft_main': 'swift.pipelines',
     'pretrain_main': 'swift.pipelines',
+    'rlhf_main': 'swift.pipelines',
     'infer_main': 'swift.pipelines',
     'export_main': 'swift.pipelines',
     'merge_lora_main': 'swift.pipelines',
@@ -25,9 +26,12 @@ _NAMES = {
     'SwiftPipeline': 'swift.pipelines',
     'SwiftSft': 'swift.pipelines',
     'SwiftPretrain': 'swift.pipelines',
+    'SwiftRLHF': 'swift.pipelines',
+    'SwiftInfer': 'swift.pipelines',
     # arguments
     'SftArguments': 'swift.arguments',
     'PretrainArguments': 'swift.arguments',
+    'RLHFArguments': 'swift.arguments',
     'InferArguments': 'swift.arguments',
     'ExportArguments': 'swift.arguments',
     'BaseArguments': 'swift.arguments',

@@ -26,6 +26,11 @@ class Swift(_Tuning):
         return pipelines.pretrain_main(config)
 
     @staticmethod
+    def rlhf(**config: Any) -> dict[str, Any]:
+        """`swift rlhf`; returns what `rlhf_main` does."""
+        return pipelines.rlhf_main(config)
+
+    @staticmethod
     def infer(**config: Any) -> Any:
         """`swift infer`."""
         return pipelines.infer_main(config)

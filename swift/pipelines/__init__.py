@@ -7,7 +7,10 @@ __getattr__, __dir__, __all__ = lazy_face(
     {
         'sft_main': 'swift.pipelines.train:sft_main',
         'pretrain_main': 'swift.pipelines.train:pretrain_main',
+        'rlhf_main': 'swift.pipelines.rlhf:rlhf_main',
         'SwiftSft': 'swift.pipelines.train:SwiftSft',
+        'SwiftRLHF': 'swift.pipelines.rlhf:SwiftRLHF',
+        'SwiftInfer': 'swift.pipelines.infer:SwiftInfer',
         'SwiftPretrain': 'swift.pipelines.train:SwiftPretrain',
         'SwiftPipeline': 'swift.pipelines.base:SwiftPipeline',
         'infer_main': 'swift.pipelines.infer:infer_main',
