@@ -25,6 +25,8 @@ class Method:
     """Segments of max_length that a sample holds; a packed row is this many times as long by default."""
     reference: bool = False
     """Whether a reference model is forwarded."""
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Flag → the built-in losses that read it. A flag that is not listed acts whatever the loss."""
     reads: frozenset[str] = frozenset()
     """Flags of other groups that act on it and not on every method (SHARED)."""
 
@@ -68,6 +70,15 @@ METHODS: dict[str, Method] = {
         {'beta': 0.1},
         segments=2,
         reference=True,
+        only={
+            'label_smoothing': ('sigmoid', 'sigmoid_norm', 'robust', 'exo_pair', 'aot', 'aot_unpaired'),
+            'discopop_tau': ('discopop',),
+            'f_divergence_type': ('sigmoid', 'sigmoid_norm', 'hinge', 'ipo', 'robust', 'exo_pair', 'discopop'),
+            'use_weighting': (
+                'sigmoid', 'hinge', 'ipo', 'robust', 'exo_pair', 'bco_pair', 'sppo_hard', 'nca_pair', 'apo_zero', 'apo_down', 'discopop',
+                'sigmoid_norm',
+            ),
+        },
         reads=_ANSWERS,
     ),
     'kto': Method(
@@ -84,6 +95,7 @@ METHODS: dict[str, Method] = {
         ('sigmoid', 'hinge', 'ipo'),
         {'beta': 0.1},
         segments=2,
+        only={'label_smoothing': ('sigmoid',)},
         reads=_ANSWERS,
     ),
     'simpo': Method(
@@ -137,7 +149,8 @@ def method_mistakes(
     chosen = [chosen] if isinstance(chosen, str) else chosen
     unknown = [loss for loss in chosen if method.losses and loss not in method.losses]
     if unknown and not values.get('external_plugins'):
-        near = did_you_mean(unknown[0], method.losses, cutoff=0.5)
+        owners = [owner for owner, other in METHODS.items() if unknown[0] in other.losses]
+        near = f'it belongs to {", ".join(owners)}' if owners else did_you_mean(unknown[0], method.losses, cutoff=0.5)
         mistakes.append(f'--loss_type {unknown[0]!r} is no loss of {name}: {", ".join(method.losses)}' + (f'; {near}' if near else ''))
     weights = values.get('loss_weights')
     if weights is not None and len(weights) != len(chosen):
@@ -149,7 +162,22 @@ def method_mistakes(
         for flag in given
         if flag in special and flag not in method.flags | method.reads and values[flag] != method.defaults.get(flag)
     ]
-    return mistakes, idle
+    return mistakes, idle + _unread(method, chosen, values, given)
+
+
+_DEFAULTS = {f.name: f.default for group in (RlhfArgs, TaskArgs) for f in fields(group)}
+
+
+def _unread(method: Method, chosen: list[str], values: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(flag, why it has no effect) for given flags that none of the chosen built-in losses reads."""
+    losses = chosen or method.losses[:1]
+    if any(loss not in method.losses for loss in losses):
+        return []
+    return [
+        (flag, f'with --loss_type {" ".join(losses)}; it is read by {", ".join(readers)}')
+        for flag, readers in method.only.items()
+        if flag in given and values[flag] not in (None, _DEFAULTS[flag]) and not set(losses) & set(readers)
+    ]
 
 
 def _wrong_model(name: str, method: Method, values: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """The fixed batch and the tiny model of all golden numbers. The same on every machine: nothing is drawn by torch.
 
-`batch.json`: six pairs of token ids, `{"prompt", "chosen", "rejected", "margin", "label"}`; an answer follows its prompt and all its
+`batch.json`: eight pairs of token ids, `{"prompt", "chosen", "rejected", "margin", "label"}`; an answer follows its prompt and all its
 tokens are trained. `label` is for methods that learn from single answers: true → the chosen, false → the rejected one.
 """
 
@@ -20,7 +20,7 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 def pairs() -> list[dict]:
-    """The six pairs."""
+    """The eight pairs."""
     with open(os.path.join(FOLDER, 'batch.json'), encoding='utf-8') as file:
         return json.load(file)
 
