@@ -72,3 +72,32 @@ def save_tiny(path: str | os.PathLike, **kwargs) -> str:
         build_model(**kwargs).save_pretrained(path)
         build_tokenizer().save_pretrained(path)
     return path
+
+
+def save_encoder(path: str | os.PathLike, **config) -> str:
+    """Write a tiny random BERT with a word-piece tokenizer (no chat template) to `path` (unless it is there); the path as a string."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    path = str(path)
+    if os.path.exists(os.path.join(path, 'config.json')):
+        return path
+    specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    tokenizer = Tokenizer(models.WordPiece(unk_token='[UNK]'))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(_CORPUS * 4, trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials, show_progress=False))
+    ends = [(name, tokenizer.token_to_id(name)) for name in ('[CLS]', '[SEP]')]
+    tokenizer.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', pair='[CLS] $A [SEP] $B:1 [SEP]:1', special_tokens=ends)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]',
+        model_max_length=512,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    settings = dict(
+        vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512
+    )
+    BertModel(BertConfig(**{**settings, **config})).save_pretrained(path)
+    fast.save_pretrained(path)
+    return path

@@ -1,93 +1,127 @@
-"""What every registered objective must keep, whatever it computes."""
+"""What every registered method must keep, whatever it computes. A new method adds an entry to tests/helpers/methods.py."""
 
-import copy
+import functools
 
 import pytest
 import torch
 
+from swift.arguments.methods import METHODS
 from swift.core.errors import SwiftError
-from swift.core.types import Actors
+from swift.core.types import Conversation, Sample
 from swift.objectives import OBJECTIVES, get_objective
-from swift.trainers.attention import use_segments
-from swift.trainers.forward import ModelActor
-from tests.helpers.tiny import build_model
-from tests.helpers.training import random_samples, train_args
+from tests.helpers.bench import FILLER, evaluate, make_bench, run_step
+from tests.helpers.methods import CASES
 
-TOKENS = {
-    'plain': {},
-    'smoothed': dict(label_smoothing_factor=0.1),
-    'dft': dict(enable_dft_loss=True),
-    'z-loss': dict(z_loss_coef=1e-3),
-    'channels': dict(enable_channel_loss=True),
-    'sequences': dict(acc_strategy='seq'),
-}
-METHODS = {'sft': TOKENS, 'pt': {'plain': {}}}
-"""Method → label → fields of its argument group. A new method adds its row."""
+VARIANTS = [pytest.param(name, label, id=f'{name}-{label}') for name, case in CASES.items() for label in case.variants]
 
 
-def cases():
-    return [pytest.param(name, extra, id=f'{name}-{label}') for name in METHODS for label, extra in METHODS[name].items()]
-
-
-def test_every_method_is_covered():
-    assert set(METHODS) == set(OBJECTIVES)
+@pytest.fixture(scope='module', autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('SWIFT_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield
 
 
 @pytest.fixture(scope='module')
-def model():
-    model = build_model()
-    use_segments(model)
-    return model
+def bench(tiny_dir, tmp_path_factory):
+    """Method, variant → Bench of 6 rows; made once."""
+
+    @functools.cache
+    def make(name, label, **more):
+        folder = str(tmp_path_factory.mktemp(name))
+        return make_bench(name, folder, tiny_dir, count=6, **CASES[name].variants[label], **more)
+
+    return make
 
 
-def run(model, objective, samples, padded=False):
-    """(sum, weight, gradient, metrics) of one batch."""
-    model.zero_grad(set_to_none=True)
-    batch = objective.collate(samples, padded=padded)
-    others = {role: ModelActor(copy.deepcopy(model)) for role in objective.roles if role != 'policy'}
-    loss = objective.loss(batch, Actors(ModelActor(model), **others))
-    loss.sum.backward()
-    grads = [p.grad.clone() if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    for actor in others.values():
-        assert all(p.grad is None for p in actor.module.parameters()), 'gradients reach only the policy'
-    return loss.sum.detach(), float(objective.weight(batch)), torch.cat([g.reshape(-1) for g in grads]), loss.metrics
+def same(one, other):
+    assert one.weight == pytest.approx(other.weight, rel=1e-6)
+    assert one.loss == pytest.approx(other.loss, rel=1e-5, abs=1e-6)
+    assert (one.gradient - other.gradient).abs().max() < 1e-4 * one.gradient.abs().max()
+    assert one.metrics == pytest.approx(other.metrics, rel=1e-4, abs=1e-5)
 
 
-def same(a, b):
-    torch.testing.assert_close(a[0], b[0], rtol=1e-5, atol=1e-5)
-    assert a[1] == b[1]
-    torch.testing.assert_close(a[2], b[2], rtol=1e-4, atol=1e-4)
-    assert a[3].keys() == b[3].keys()
-    for name in a[3]:
-        torch.testing.assert_close(a[3][name].sort().values, b[3][name].sort().values, rtol=1e-4, atol=1e-5)
+def test_every_method_is_covered():
+    assert set(CASES) == set(OBJECTIVES) == set(METHODS)
 
 
-@pytest.mark.parametrize('weights', [False, True], ids=['even', 'weighted'])
-@pytest.mark.parametrize(('name', 'extra'), cases())
-def test_split_packing_and_order_change_nothing(model, name, extra, weights):
-    objective = get_objective(name, train_args(**extra))
-    samples = random_samples(6, weights=weights)
-    whole = run(model, objective, samples)
-    assert whole[0] > 0 and whole[1] > 0 and whole[2].abs().max() > 0
-    first, second = run(model, objective, samples[:2]), run(model, objective, samples[2:])
-    merged = {name: torch.cat([first[3][name], second[3][name]]) for name in whole[3]}
-    same(whole, (first[0] + second[0], first[1] + second[1], first[2] + second[2], merged))
-    same(whole, run(model, objective, samples, padded=True))
-    same(whole, run(model, objective, samples[::-1]))
+@pytest.mark.parametrize('name', CASES)
+def test_every_loss_of_the_command_line_is_covered(name):
+    tried = set()
+    for flags in CASES[name].variants.values():
+        chosen = flags.get('loss_type', METHODS[name].losses[:1])
+        tried |= {chosen} if isinstance(chosen, str) else set(chosen)
+    assert tried >= set(METHODS[name].losses)
 
 
-@pytest.mark.parametrize('name', list(OBJECTIVES))
-def test_a_batch_without_labels_adds_nothing_but_has_a_graph(model, name):
-    objective = get_objective(name, train_args(label_smoothing_factor=0.1))
-    samples = random_samples(2)
-    for sample in samples:
-        sample.labels = [-100] * len(sample)
-    total, weight, grad, _ = run(model, objective, samples)
-    assert total == 0 and weight == 0 and grad.abs().max() == 0
+@pytest.mark.parametrize(('name', 'label'), VARIANTS)
+def test_split_packing_and_order_change_nothing(bench, name, label):
+    made = bench(name, label)
+    samples = made.samples
+    assert len(samples) == 6
+    whole = run_step(made, [samples])
+    assert whole.loss != 0 and whole.weight > 0 and whole.gradient.abs().max() > 0
+    same(whole, run_step(made, [samples[:2], samples[2:]]))
+    same(whole, run_step(made, [[sample] for sample in samples]))
+    same(whole, run_step(made, [samples], padded=True))
+    same(whole, run_step(made, [samples[::-1]]))
 
 
-def test_an_unknown_method_or_loss_is_answered_with_the_nearest():
+@pytest.mark.parametrize(('name', 'label'), VARIANTS)
+def test_processes_and_fillers_change_nothing(bench, name, label):
+    made = bench(name, label)
+    samples = made.samples
+    whole = run_step(made, [samples])
+    same(whole, run_step(made, [samples[:3]], [samples[3:]]))
+    same(whole, run_step(made, [samples[:3], samples[5:]], [samples[3:5], FILLER]))
+    same(whole, run_step(made, [samples[:1], samples[1:]], [FILLER, FILLER]))
+
+
+@pytest.mark.parametrize(('name', 'label'), VARIANTS)
+def test_measures_do_not_depend_on_the_batches_of_an_evaluation(bench, name, label):
+    made = bench(name, label)
+    whole = evaluate(made, made.samples)
+    assert all(isinstance(value, float) for value in whole.values())
+    assert whole == pytest.approx(evaluate(made, made.samples[4:], made.samples[:1], made.samples[1:4]), rel=1e-5, abs=1e-6)
+
+
+EQUAL = [pytest.param(name, label, id=f'{name}-{label}') for name, case in CASES.items() for label in case.indifferent]
+
+
+@pytest.mark.parametrize(('name', 'label'), EQUAL)
+def test_no_preference_no_gradient(tiny_dir, tmp_path, name, label):
+    flags = CASES[name].variants[label]
+    made = make_bench(name, str(tmp_path), tiny_dir, count=6, noise=0.0, **flags)
+    scale = run_step(made, [made.samples]).gradient.abs().max()
+    assert run_step(made, [[without_preference(sample) for sample in made.samples]]).gradient.abs().max() < 1e-5 * scale
+
+
+def without_preference(sample):
+    """The pair with the chosen answer on both sides."""
+    size = sample.segment_lengths[0]
+    twice = {name: list(getattr(sample, name)[:size]) * 2 for name in ('input_ids', 'labels')}
+    return Sample(**twice, lengths=[size, size], extra={name: 0.0 for name in sample.extra or {}}, source=sample.source)
+
+
+@pytest.mark.parametrize('name', [name for name in CASES if OBJECTIVES[name].columns])
+def test_a_row_without_what_the_method_needs_says_what_it_has(bench, name):
+    made = bench(name, next(iter(CASES[name].variants)))
+    from swift.core.errors import RowError
+    from swift.template import get_template
+    from tests.helpers.tiny import build_tokenizer
+
+    talk = Conversation([{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': 'b'}], columns={'mood': 'good'}, source='f:1')
+    (error,) = made.objective.encode_batch([talk], get_template(build_tokenizer()))
+    assert isinstance(error, RowError) and error.source == 'f:1' and 'messages' in str(error) and 'mood' in str(error)
+
+
+@pytest.mark.parametrize('name', [name for name in CASES if METHODS[name].losses])
+def test_an_unknown_loss_is_answered_with_the_nearest(bench, tiny_dir, tmp_path, name):
+    known = METHODS[name].losses[0]
+    with pytest.raises(SwiftError, match=f'did you mean {known!r}'):
+        make_bench(name, str(tmp_path), tiny_dir, loss_type=known[:-1] + known[-1] * 2)
+
+
+def test_an_unknown_method_is_answered_with_the_nearest():
     with pytest.raises(SwiftError, match="did you mean 'sft'"):
-        get_objective('sftt', train_args())
-    with pytest.raises(SwiftError, match="did you mean 'cross_entropy'"):
-        get_objective('sft', train_args(loss_type='crossentropy'))
+        get_objective('sftt', None)

@@ -77,5 +77,10 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def curve(trainer: Trainer) -> list[dict[str, float]]:
     """The log without what depends on the clock."""
+    return without_clock(trainer.state.log_history)
+
+
+def without_clock(lines: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Log lines without what depends on the clock."""
     clock = ('runtime', 'per_second', 'total_flos', 'train_loss')
-    return [{key: value for key, value in line.items() if not any(word in key for word in clock)} for line in trainer.state.log_history]
+    return [{key: value for key, value in line.items() if not any(word in key for word in clock)} for line in lines]
