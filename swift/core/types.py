@@ -133,7 +133,7 @@ class Batch:
 
 
 def _move(value: Any, device: Any, non_blocking: bool) -> Any:
-    if hasattr(value, 'to') and hasattr(value, 'dtype'):
+    if isinstance(value, Batch) or (hasattr(value, 'to') and hasattr(value, 'dtype')):
         return value.to(device, non_blocking=non_blocking)
     if isinstance(value, dict):
         return {key: _move(item, device, non_blocking) for key, item in value.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from swift.arguments.methods import METHODS
+from swift.core.errors import SwiftError, did_you_mean
 from swift.core.registry import Registry
 
 OBJECTIVES = Registry(
@@ -32,6 +34,20 @@ def loss_names(args: Any) -> list[str]:
     """The losses of `--loss_type`: one or none in swift sft, several in swift rlhf."""
     chosen = getattr(args, 'loss_type', None) or []
     return [chosen] if isinstance(chosen, str) else list(chosen)
+
+
+def one_loss(args: Any, method: str) -> str:
+    """The loss of a method that takes one of its own: `--loss_type`, or its default. Raises SwiftError for anything else."""
+    known = METHODS[method].losses
+    names = loss_names(args) or [known[0]]
+    if len(names) > 1:
+        raise SwiftError(f'--loss_type {" ".join(names)}: {method} takes one loss;', f'give one of {", ".join(known)}')
+    if names[0] not in known:
+        near = did_you_mean(names[0], known, cutoff=0.5)
+        raise SwiftError(f'--loss_type {names[0]!r} is no loss of {method}: {", ".join(known)};', near or 'choose one of them')
+    if getattr(args, 'loss_kwargs', None):
+        raise SwiftError(f'--loss_kwargs: {names[0]} takes none;', 'drop it')
+    return names[0]
 
 
 def get_objective(name: str, args: Any):
