@@ -14,7 +14,7 @@ from swift.core.errors import MissingDependencyError, SwiftError
 from swift.core.hub import use_hugging_face
 from swift.core.log import get_logger
 
-ONLY_TO_RESUME = ('optimizer.pt', 'scheduler.pt', 'scaler.pt', 'rng_state*', 'loader_state*', 'progress*', 'manifest.json')
+ONLY_TO_RESUME = ('optimizer.pt', 'scheduler.pt', 'scaler.pt', 'rng_state*', 'loader_state*', 'progress*', 'reference_model*', 'manifest.json')
 """Files of a checkpoint that only continue its training; they stay here."""
 
 

@@ -124,7 +124,7 @@ def _looks_like_checkpoint(path: str) -> bool:
 
 def _is_state(name: str) -> bool:
     base = os.path.basename(name)
-    return base in (*STATE, 'scaler.pt') or base.startswith(('rng_state', 'loader_state', 'progress'))
+    return base in (*STATE, 'scaler.pt') or base.startswith(('rng_state', 'loader_state', 'progress', 'reference_model'))
 
 
 def _filled(folder: str, name: str) -> bool:

@@ -54,7 +54,8 @@ def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | 
     """Write the checkpoint of the trainer's current step and return its path. Called on every process.
 
     `trainer` is a transformers Trainer: its own savers write weights, optimizer, scheduler, scaler and random states (they
-    know about sharded models). `loader` None: the data has no position that could be saved.
+    know about sharded models). `loader` None: the data has no position that could be saved. A callback with `write_part(folder)`
+    and `read_part(folder)` keeps a file of its own in every checkpoint that can be resumed.
     """
     state, args = trainer.state, trainer.args
     trainer.store_flos()
@@ -70,6 +71,7 @@ def save_training(trainer: Any, writer: CheckpointWriter, loader: BatchLoader | 
         parts.append(lambda folder: _save_progress(trainer, folder, sharded))
         if loader is not None:
             parts.append(lambda folder: _save_loader(args, loader, folder))
+        parts += [item.write_part for item in trainer.callback_handler.callbacks if hasattr(item, 'write_part')]
     if args.should_save:
         callbacks = [item for item in [*trainer.callback_handler.callbacks, trainer.control] if isinstance(item, ExportableState)]
         state.stateful_callbacks = TrainerState(stateful_callbacks=callbacks).stateful_callbacks
@@ -101,6 +103,9 @@ class _Restore(TrainerCallback):
         """The loop has loaded the weights and set its own counters by now."""
         check_weights(self.trainer.model, self.checkpoint)
         restore_callbacks(state, self.trainer.callback_handler.callbacks)
+        for item in self.trainer.callback_handler.callbacks:
+            if hasattr(item, 'read_part'):
+                item.read_part(self.checkpoint)
         restore_progress(self.trainer, self.checkpoint)
         if state.global_step >= state.max_steps:
             logger.info('nothing is left to do: %s is step %d of %d; raise --num_train_epochs or --max_steps to go on',

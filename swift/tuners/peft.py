@@ -343,6 +343,11 @@ def restore(model: Any, directory: str, name: str = 'default') -> str | None:
     return fill(model, now, name)
 
 
+def start_of(model: Any) -> dict[str, Tensor] | None:
+    """The adapter as initialised, under its file names, where that was taken out of the base weights; None: it was not."""
+    return _initial.get(model)
+
+
 def adapter_settings(directory: str) -> dict[str, Any]:
     """adapter_config.json, with the rank and scaling that a stored difference was trained with."""
     settings = read_json(os.path.join(directory, 'adapter_config.json'))
