@@ -61,7 +61,7 @@ def fill(model: torch.nn.Module, reference: bool = False) -> torch.nn.Module:
         for name, parameter in model.named_parameters():
             values = _draw(name, parameter.shape)
             if reference:
-                values = values + 0.08 * _draw(f'reference {name}', parameter.shape)
+                values = values + 0.2 * _draw(f'reference {name}', parameter.shape)
             if parameter.dim() == 1:
                 values = 1 + 0.1 * values
             else:
