@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swift.core.errors import DatasetError, RowError
-from swift.core.types import Row
-from swift.dataset.convert import RESPONSE, AutoPreprocessor
+from swift.core.errors import DatasetError
+from swift.dataset.convert import AutoPreprocessor
 from swift.dataset.messages import Tags
 from swift.dataset.registry import DatasetMeta, SubsetDataset, meta_of_custom
+from swift.dataset.tasks import TaskPreprocessor, check_templates
 
 _SHARED = (
     'system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'rejected_response', 'rejected_messages', 'margin',
@@ -84,7 +83,8 @@ def _preprocessor(name: str, entry: Mapping[str, Any], path: Path) -> AutoPrepro
     if formatting not in ('alpaca', 'sharegpt', 'openai'):
         raise DatasetError(f'{path}: {name}: unknown formatting {formatting!r};', 'known: alpaca, sharegpt, openai')
     if entry.get('task_templates'):
-        return TaskPreprocessor(entry['task_templates'])
+        check_templates(entry['task_templates'], f'{path}: {name}')
+        return TaskPreprocessor(entry['task_templates'], columns={theirs: ours for ours, theirs in declared.items() if theirs != ours})
     columns = {declared[key]: key for key in _SHARED if declared.get(key)}
     if declared.get('kto_tag'):
         columns[declared['kto_tag']] = 'label'
@@ -103,47 +103,3 @@ def _tags(declared: Mapping[str, str]) -> Tags:
     names = {'user': 'user', 'assistant': 'assistant', 'observation': 'tool', 'function': 'tool_call', 'system': 'system'}
     roles = {declared[f'{theirs}_tag']: ours for theirs, ours in names.items() if declared.get(f'{theirs}_tag')}
     return Tags(declared.get('role_tag'), declared.get('content_tag'), roles or None)
-
-
-class TaskPreprocessor(AutoPreprocessor):
-    """Rows of several tasks, each with its own system prompt and a prompt filled from the row's columns.
-
-    A row names its task in `task`; without it, the one template whose placeholders the row fills is taken. The task
-    becomes the channel, so that every task's loss is logged by itself.
-    """
-
-    def __init__(self, templates: Mapping[str, Mapping[str, str]]):
-        super().__init__()
-        self.templates = {name: dict(template) for name, template in templates.items()}
-
-    def preprocess(self, row: Row) -> Row | None:
-        row = dict(row)
-        task = row.pop('task', None) or self._guess(row)
-        if task not in self.templates:
-            raise RowError(f'unknown task {task!r};', hint=f'known: {", ".join(self.templates)}')
-        template = self.templates[task]
-        prompt = template.get('prompt_template', '{query}')
-        missing = [field for field in _fields(prompt) if row.get(field) is None]
-        if missing:
-            raise RowError(f'the task {task!r} needs the columns {missing}, the row has {sorted(row)}')
-        answer = next((key for key in RESPONSE if row.get(key) is not None and key not in _fields(prompt)), None)
-        query = re.sub(r'\{(\w+)\}', lambda found: str(row[found[1]]), prompt)
-        made = {'query': query, 'response': row[answer] if answer else None, 'channel': task}
-        if template.get('system'):
-            made['system'] = template['system']
-        media = {key: value for key, value in row.items() if key in ('images', 'image', 'videos', 'audios', 'label')}
-        return super().preprocess({**made, **media})
-
-    def _guess(self, row: Row) -> str:
-        filled = {
-            name: fields
-            for name, template in self.templates.items()
-            if (fields := _fields(template.get('prompt_template', '{query}'))) and all(row.get(key) is not None for key in fields)
-        }
-        if len(filled) != 1:
-            raise RowError(f'no column task, and {len(filled)} of the task templates fit the columns {sorted(row)}')
-        return next(iter(filled))
-
-
-def _fields(prompt: str) -> list[str]:
-    return re.findall(r'\{(\w+)\}', prompt)

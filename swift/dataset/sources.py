@@ -189,8 +189,19 @@ def code_identity(convert: Any) -> str:
     return f'{kind.__module__}.{kind.__qualname__}|{code}|{plain}'
 
 
+_READING = ('convert', 'groups', 'messages', 'preference')
+"""Modules that all preprocessors of this room share."""
+
+
 def _code(kind: Any) -> str:
-    """Hash of the file that defines a class or function; of its byte code where there is no file."""
+    """Hash of the file that defines a class or function and of what it inherits here; of its byte code where there is no file."""
+    ours = inspect.isclass(kind) and any(base.__module__ == 'swift.dataset.convert' for base in kind.__mro__)
+    folder = os.path.dirname(__file__)
+    shared = [os.path.join(folder, f'{name}.py') for name in _READING] if ours else []
+    return ''.join([_own_code(kind), *(_file_hash(path, os.stat(path).st_mtime_ns) for path in shared if os.path.exists(path))])
+
+
+def _own_code(kind: Any) -> str:
     path = getattr(sys.modules.get(kind.__module__), '__file__', None)
     if path and os.path.exists(path):
         return _file_hash(path, os.stat(path).st_mtime_ns)
