@@ -38,6 +38,8 @@ class Facts:
     """The longest context of the loaded model."""
     labels: Labels | None = None
     """The classes that the rows name."""
+    pooling: str | None = None
+    """How the model makes one vector of a text."""
 
 
 def resolve(args: A, facts: Facts | None = None) -> A:
@@ -100,6 +102,11 @@ def classes(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> d
         return {}
     labels = facts.labels
     return {'num_labels': labels.count, 'class_names': list(labels.names), 'problem_type': labels.problem_type}
+
+
+def pooling(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """A text becomes a vector in the way of its model."""
+    return {'pooling': values['pooling'] or facts.pooling}
 
 
 def lengths(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
@@ -172,7 +179,7 @@ def merged_directory(values: dict[str, Any], given: Mapping[str, Any], facts: Fa
     return {'output_dir': values['adapters'][0].rstrip('/') + '-merged'}
 
 
-_TRAIN: list[Rule] = [seeds, method, classes, lengths, learning_rate, evaluation, generation, loading]
+_TRAIN: list[Rule] = [seeds, method, classes, pooling, lengths, learning_rate, evaluation, generation, loading]
 
 RULES: dict[str, list[Rule]] = {
     **dict.fromkeys(TRAINING, _TRAIN),

@@ -113,6 +113,7 @@ METHODS: dict[str, Method] = {
     'embedding': Method(
         _INFONCE | _GROUP | _flags('pooling mrl_dims margin cosent_scale'),
         ('infonce', 'cosine_similarity', 'contrastive', 'online_contrastive', 'triplet', 'cosent'),
+        {'use_chat_template': False},
         segments=2,
     ),
     'reranker': Method(
@@ -121,6 +122,7 @@ METHODS: dict[str, Method] = {
     'generative_reranker': Method(
         _GROUP | _flags('listwise_temperature positive_token negative_token'),
         ('pointwise_reranker', 'listwise_reranker'),
+        {'enable_thinking': False},
         segments=2,
     ),
     'multi_task': Method(_flags('task_weights routing_strategy'), reads=_TOKENS | _ANSWERS),

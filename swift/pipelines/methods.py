@@ -8,6 +8,7 @@ from typing import Any
 from swift.arguments import Facts, resolve
 from swift.arguments.methods import method_of
 from swift.dataset.load import Splits
+from swift.model.sentence_transformers import default_pooling
 from swift.objectives import get_objective
 from swift.objectives.base import Objective
 from swift.pipelines.data import load_rows
@@ -29,6 +30,7 @@ def settle(args: Any, command: str, info: Any) -> Settled:
     """Read the rows and settle the method on them. `info` is the ModelInfo."""
     name = method_of(command, vars(args))
     splits = load_rows(args)
-    facts = Facts(splits.val is not None, info.max_model_len, label_facts(name, args, info, splits))
+    pooling = default_pooling(info) if name == 'embedding' and args.pooling is None else None
+    facts = Facts(splits.val is not None, info.max_model_len, label_facts(name, args, info, splits), pooling)
     args = resolve(args, facts)
     return Settled(name, args, splits, get_objective(name, args))

@@ -80,6 +80,7 @@ class TrainingRun:
         from swift.model.load import load_model, load_processor, model_info
         from swift.parallel import group
         from swift.pipelines.data import encode_data, first_samples
+        from swift.pipelines.embedding import as_trained
         from swift.pipelines.methods import settle
         from swift.pipelines.templates import template_for
         from swift.trainers.report import check_trackers
@@ -115,7 +116,7 @@ class TrainingRun:
 
         loaded = load_model(_start_from(args, checkpoint) if args.resume_only_model and checkpoint else args, for_training=True)
         self.args, self.data, self.info = args, data, loaded.info
-        self.processor = _with_template(loaded.processor, self.template)
+        self.processor = as_trained(_with_template(loaded.processor, self.template), args)
         self.model = self._tuned(loaded)
         if self.objective.module is not None:
             self.model.add_module('objective', self.objective.module)  # so that optimizer, processes and clipping see it
@@ -241,12 +242,14 @@ class TrainingRun:
         """What was trained, and the tokenizer, into a checkpoint; without transformers' bar for each shard."""
         from transformers.utils import logging
 
+        from swift.pipelines.embedding import write_beside
         from swift.tuners import save_tuner
 
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             save_tuner(model, folder, processor=self.processor, max_shard_size=self.args.max_shard_size)
+            write_beside(folder, model, self.args)
         finally:
             if shown:
                 logging.enable_progress_bar()
