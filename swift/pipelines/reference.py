@@ -10,7 +10,8 @@ With --precompute_ref_log_probs it is asked once, before training, and then drop
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +51,7 @@ def build_reference(args: Any, model: Any, plan: Any, first: Any, data: Any, obj
     if args.precompute_ref_log_probs:
         from swift.pipelines.reference_logps import with_reference_logps
 
-        return Reference(plan, with_reference_logps(data, make))
+        return Reference(plan, with_reference_logps(data, args, make.folder(), make.adapters(), make.opened))
     if args.sync_ref_model:
         return _following(make, data)
     view = make.inside()
@@ -128,6 +129,36 @@ class Maker:
         reference = _placed(reference, self.model).eval().requires_grad_(False)
         return reference, selfcheck.plan(reference, self.first, flat=self.plan.flat)
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[tuple[Any, Any, Any]]:
+        """(actor, how it is run, its device) of a reference that is gone afterwards, in the precision of training."""
+        import torch
+
+        from swift.trainers.hf_args import precision
+        from swift.tuners import switch
+
+        view, model, plan = self.inside(), self.model, self.plan
+        if view is None:
+            view = torch.no_grad
+            model, plan = self.apart()
+        weights = next(p for p in model.parameters() if p.is_floating_point())
+        half, brain = precision(self.args, weights.dtype)
+        kind = torch.float16 if half else torch.bfloat16 if brain else None
+
+        @contextlib.contextmanager
+        def around() -> Iterator[None]:
+            with view(), torch.autocast(weights.device.type, dtype=kind, enabled=kind is not None):
+                yield
+
+        try:
+            yield self.actor(model, plan, around), plan, weights.device
+        finally:
+            if NAME in getattr(self.model, 'peft_config', {}):
+                switch.remove(self.model, NAME)
+            model = None
+            if weights.device.type == 'cuda':
+                torch.cuda.empty_cache()
+
     def common(self, own: Any) -> Any:
         """How the policy is run beside a reference that is run like `own`: both see the same batches."""
         from swift.trainers import selfcheck
@@ -143,6 +174,12 @@ class Maker:
         from swift.trainers.forward import ModelActor
 
         return ModelActor(model, plan, around=view or torch.no_grad)
+
+    def folder(self) -> str:
+        """Where the reference's own files are, its adapter aside."""
+        from swift.model.load import model_info
+
+        return model_info(self.wanted).model_dir
 
     def adapters(self) -> list[str]:
         """Directories of the reference's adapters: one, or none. Raises SwiftError for several."""

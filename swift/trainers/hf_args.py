@@ -49,7 +49,7 @@ def training_arguments(
     """
     values: dict[str, Any] = {name: getattr(args, name) for name in SAME}
     cpu = device_type() == 'cpu'
-    mixed16, mixedb = _mixed(args, weights)
+    mixed16, mixedb = precision(args, weights)
     warmup = args.warmup_steps or args.warmup_ratio
     values.update(
         output_dir=output_dir,
@@ -79,7 +79,7 @@ def training_arguments(
     return RunArguments(**values)
 
 
-def _mixed(args: Any, weights: torch.dtype) -> tuple[bool, bool]:
+def precision(args: Any, weights: torch.dtype) -> tuple[bool, bool]:
     """(fp16, bf16) autocast. Not given: half-precision weights train in their own kind, float32 weights in float32."""
     fp16 = args.fp16 if args.fp16 is not None else weights == torch.float16 and device_type() == 'cuda'
     bf16 = args.bf16 if args.bf16 is not None else weights == torch.bfloat16 and supports_bf16() and not fp16

@@ -50,17 +50,34 @@ def add_frozen(model: Any, directory: str, name: str) -> None:
     """
     from swift.tuners.registry import load_adapter
 
-    learning = {key: id(parameter) for key, parameter in model.named_parameters() if parameter.requires_grad}
-    active = model.active_adapters
-    load_adapter(model, directory, names=[name])
+    with _same_learners(model) as learning:
+        load_adapter(model, directory, names=[name])
+    if {key: id(value) for key, value in learning.items()} != {key: id(value) for key, value in _learners(model).items()}:
+        raise ModelError(f'the adapter {directory} and the one that is trained change the same modules in different ways;',
+                         'name its base model in --ref_model too: the reference is then a model of its own.')
+
+
+def remove(model: Any, name: str) -> None:
+    """Take an adapter of `add_frozen` away again."""
+    with _same_learners(model):
+        model.delete_adapter(name)
+
+
+@contextlib.contextmanager
+def _same_learners(model: Any) -> Iterator[dict[str, nn.Parameter]]:
+    """PEFT activates and unfreezes as it sees fit when adapters come and go: afterwards the same is active and learns as before."""
+    learning, active = _learners(model), model.active_adapters
+    yield learning
     for layer in model.modules():
         if is_peft_layer(layer):
             layer._active_adapter = [own for adapter in active for own in having(layer, adapter)]
+    wanted = {id(parameter) for parameter in learning.values()}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in learning.values())
-    if learning != {key: id(parameter) for key, parameter in model.named_parameters() if parameter.requires_grad}:
-        raise ModelError(f'the adapter {directory} and the one that is trained change the same modules in different ways;',
-                         'name its base model in --ref_model too: the reference is then a model of its own.')
+        parameter.requires_grad_(id(parameter) in wanted)
+
+
+def _learners(model: Any) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def having(layer: Any, name: str) -> list[str]:
