@@ -310,7 +310,7 @@ GONE: dict[str, str] = {
     'label_pad_token_id': 'padded places are known from the lengths',
     'padding_value': 'padded places are known from the lengths',
     'generate_during_eval': 'use --predict_with_generate true',
-    'precompute_ref_batch_size': 'the reference runs with --per_device_eval_batch_size',
+    'precompute_ref_batch_size': 'the reference is asked about 8192 tokens at a time',
     'model_adapter_name': 'the adapter that is trained is the one of this run',
     'ref_adapter_name': 'give the adapters of the reference to --ref_adapters',
     'length_column_name': 'lengths are known from the tokens',

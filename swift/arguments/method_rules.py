@@ -18,6 +18,23 @@ METHOD_CONFLICTS: tuple[Conflict, ...] = (
         '--precompute_ref_log_probs keeps what the reference says, --sync_ref_model changes the reference; drop one of them',
     ),
     Conflict(
+        ('precompute_ref_log_probs', 'streaming'),
+        lambda v: bool(v['precompute_ref_log_probs'] and v['streaming']),
+        '--precompute_ref_log_probs asks the reference about all samples before training, --streaming true reads them as they come; '
+        'drop one of them',
+    ),
+    Conflict(
+        ('precompute_ref_log_probs', 'lazy_tokenize'),
+        lambda v: bool(v['precompute_ref_log_probs'] and v['lazy_tokenize']),
+        '--precompute_ref_log_probs asks the reference about all samples before training, --lazy_tokenize true makes them during it; '
+        'drop one of them',
+    ),
+    Conflict(
+        ('ref_adapters',),
+        lambda v: len(v['ref_adapters']) > 1,
+        '--ref_adapters: a reference has one adapter; merge them first (swift merge-lora) and give --ref_model',
+    ),
+    Conflict(
         ('reference_free', 'ref_model'),
         lambda v: bool(v['reference_free'] and v['ref_model']),
         '--reference_free true trains without a reference model; drop it or --ref_model',

@@ -31,14 +31,17 @@ class MemoryEstimate:
     optimizer: int
     activations: int
     logits: int
+    reference: int = 0
+    """Weights of a reference model that is held beside the one that learns."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.reference
 
     def lines(self) -> list[str]:
         """For people: one line a part."""
-        parts = [(name, getattr(self, name)) for name in ('weights', 'gradients', 'optimizer', 'activations', 'logits')]
+        names = ('weights', 'gradients', 'optimizer', 'activations', 'logits', 'reference')
+        parts = [(name, getattr(self, name)) for name in names if name != 'reference' or self.reference]
         return [f'{name:<12}{human(size):>10}' for name, size in parts] + [f'{"total":<12}{human(self.total):>10}']
 
 
@@ -62,6 +65,7 @@ def estimate_memory(
     gradient_checkpointing: bool = False,
     optim: str = 'adamw_torch',
     lora_rank: int | None = None,
+    reference: bool = False,
 ) -> MemoryEstimate:
     """Memory of one micro-batch of `tokens` tokens.
 
@@ -71,6 +75,8 @@ def estimate_memory(
         dtype: of the weights and activations. Trained LoRA weights are float32 unless asked otherwise.
         labelled_tokens: tokens whose logits are needed (default: all).
         lora_rank: None when the whole model is trained.
+        reference: parameters of a reference model that is held beside the trained one.
+        reference: a frozen model of the same size lies beside it.
     """
     size = DTYPE_BYTES.get(dtype, 4)
     config = getattr(config, 'text_config', None) or config
@@ -90,6 +96,8 @@ def estimate_memory(
         optimizer=int(trainable * 4 * OPTIMIZER_STATES.get(optim, 2.0)),
         activations=int(activations),
         logits=int(head * 4 * 3),  # logits, their softmax, and the gradient of the logits
+        reference=reference * size,
+        reference=parameters * size if reference else 0,
     )
 
 

@@ -39,6 +39,9 @@ SETTINGS = ('torch_dtype', 'attn_impl', 'experts_impl', 'new_special_tokens', 'r
             'init_strategy', 'model_kwargs', 'bf16', 'fp16')  # fmt: skip
 """Arguments that change what the same files compute."""
 
+START = ('lora_rank', 'lora_alpha', 'use_rslora', 'use_dora', 'target_modules', 'target_regex')
+"""Arguments that decide how an adapter starts that makes up for quantisation."""
+
 Reference = Callable[[], AbstractContextManager[tuple[Any, Any, Any]]]
 """Opens (actor, its plan, device); closing it frees the model."""
 
@@ -70,12 +73,14 @@ def identify(args: Any, model_dir: str, adapters: Sequence[str]) -> str:
     import torch
     import transformers
 
-    facts = {
+    facts: dict[str, Any] = {
         'files': [_files(folder) for folder in (model_dir, *adapters)],
         'settings': {name: getattr(args, name, None) for name in SETTINGS},
         'device': torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else 'cpu',
         'transformers': transformers.__version__,
     }
+    if args.init_weights == 'loftq':  # the adapter's start is part of the reference
+        facts['start'] = {name: getattr(args, name) for name in START}
     return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
@@ -149,8 +154,7 @@ def _rounds(samples: Any, actor: Any, plan: Any, device: Any) -> Iterator[list[n
         except Exception as problem:
             error = problem
         group.first_error(error)
-        for part in group.gather(found):
-            yield part
+        yield from group.gather(found)
         if is_master() and start % 64 == 0 and start:
             logger.debug('reference: %d of %d batches', start, len(batches))
 
