@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from swift.arguments.methods import METHODS
 from swift.core.dist import world_size
 from swift.core.log import get_logger
+from swift.objectives import loss_names
 from swift.pipelines.base import SwiftPipeline
 from swift.pipelines.estimate import DTYPE_BYTES, MemoryEstimate, estimate_memory, human
+from swift.pipelines.reference import keeps_copy
+from swift.pipelines.segments import GROUPS, PAIRS
 
 logger = get_logger()
 
@@ -50,14 +54,36 @@ def plan(args: Any, command: str) -> dict[str, Any]:
     data = encode_data(args, method.objective, template, splits=method.splits)
     report: dict[str, Any] = {
         'model': {'directory': info.model_dir, 'type': info.model_type, 'context': info.max_model_len},
+        'method': method_facts(method.name, args),
         'data': _data(data, args),
-        'steps': _steps(data, args),
+        'steps': _steps(data, args, method.objective.several),
         'parameters': _parameters(args, info),
     }
     report['memory'] = _memory(args, info, report)
     report['output'] = _output(args, report)
     _print(report, args)
     return report
+
+
+def method_facts(name: str, args: Any) -> dict[str, Any]:
+    """The method, its losses, what it is compared with, and its classes."""
+    chosen = METHODS[name]
+    losses = loss_names(args) or list(chosen.losses[:1])
+    return {'name': name, 'losses': losses, 'reference': reference_of(name, args), 'classes': list(args.class_names), 'num_labels': args.num_labels}
+
+
+def reference_of(name: str, args: Any) -> str | None:
+    """Where the reference of a preference method comes from, in words; None: it has none."""
+    if not METHODS[name].reference:
+        return None
+    if args.reference_free:
+        return 'none (--reference_free)'
+    copied = args.tuner_type != 'lora' or args.sync_ref_model
+    where = args.ref_model or ('a frozen copy of the model' if copied else 'the model without the adapter that is trained')
+    where += f' with {", ".join(args.ref_adapters)}' if args.ref_adapters else ''
+    if args.precompute_ref_log_probs:
+        return f'{where}, asked once before training'
+    return f'{where}, which follows the policy every {args.ref_model_sync_steps} steps' if args.sync_ref_model else where
 
 
 def _data(data: Any, args: Any) -> dict[str, Any]:
@@ -87,7 +113,7 @@ def _histogram(lengths: np.ndarray) -> list[tuple[int, int, int]]:
     return [(low, high, int(count)) for low, high, count in zip(edges, edges[1:], counts, strict=False) if count]
 
 
-def _steps(data: Any, args: Any) -> dict[str, Any]:
+def _steps(data: Any, args: Any, oversize: bool) -> dict[str, Any]:
     """Micro-batches and optimizer steps, counted from the real plan of the first epoch."""
     from swift.dataset.loader import make_loader
 
@@ -99,6 +125,7 @@ def _steps(data: Any, args: Any) -> dict[str, Any]:
         lambda samples: samples,
         batch_size=args.per_device_train_batch_size,
         packing_length=args.packing_length if args.packing else None,
+        oversize=oversize,
         max_batch_tokens=args.max_batch_tokens,
         shuffle=args.train_dataloader_shuffle,
         seed=args.data_seed,
@@ -152,6 +179,7 @@ def _memory(args: Any, info: Any, report: dict[str, Any]) -> MemoryEstimate | No
         gradient_checkpointing=args.gradient_checkpointing,
         optim=args.optim,
         lora_rank=args.lora_rank if args.tuner_type == 'lora' else None,
+        reference=METHODS[report['method']['name']].reference and keeps_copy(args),
     )
 
 
@@ -179,11 +207,34 @@ def _output(args: Any, report: dict[str, Any]) -> dict[str, Any]:
     return {'folder': folder, 'checkpoints': count, 'kept': kept, 'bytes_each': size}
 
 
+def unit_name(method: str) -> str:
+    """What a sample is to the method."""
+    return 'pairs' if method in PAIRS else 'groups' if method in GROUPS else 'samples'
+
+
+def _trained(data: dict[str, Any]) -> str:
+    return f', {data["trained_tokens"] / data["tokens"]:.1%} trained' if data['trained_tokens'] else ''
+
+
+def method_line(facts: dict[str, Any]) -> str:
+    """The method in one line."""
+    parts = [facts['name'] + (f' ({" + ".join(facts["losses"])})' if facts['losses'] else '')]
+    if facts['reference']:
+        parts.append(f'reference: {facts["reference"]}')
+    if facts['classes']:
+        names = facts['classes']
+        parts.append(f'{len(names)} classes: {", ".join(names[:8])}{" …" if len(names) > 8 else ""}')
+    elif facts['num_labels']:
+        parts.append(f'{facts["num_labels"]} output{"s" if facts["num_labels"] != 1 else ""}')
+    return '; '.join(parts)
+
+
 def _print(report: dict[str, Any], args: Any) -> None:
     data, steps, output = report['data'], report['steps'], report['output']
+    print(f'method     {method_line(report["method"])}')
     print(f'model      {report["model"]["directory"]} ({report["model"]["type"]}, context {report["model"]["context"]})')
     if data['samples'] is not None:
-        print(f'data       {data["samples"]:,} samples, {data["tokens"]:,} tokens, {data["trained_tokens"] / data["tokens"]:.1%} trained; '
+        print(f'data       {data["samples"]:,} {unit_name(report["method"]["name"])}, {data["tokens"]:,} tokens{_trained(data)}; '
               f'{data["bad_rows"]} bad rows skipped, {data["too_long"]} too long')
         p = data['percentiles']
         print(f'lengths    5 % ≤ {p[5]}, half ≤ {p[50]}, 95 % ≤ {p[95]}, longest {data["longest"]} tokens')
@@ -191,7 +242,7 @@ def _print(report: dict[str, Any], args: Any) -> None:
         for low, high, count in data['histogram']:
             print(f'           {low:>6} – {high:<6} {count:>8,} {"█" * max(1, round(30 * count / widest))}')
         if data['validation_samples']:
-            print(f'validation {data["validation_samples"]:,} samples')
+            print(f'validation {data["validation_samples"]:,} {unit_name(report["method"]["name"])}')
     else:
         print('data       read as it comes (--streaming or --lazy_tokenize): no counts in advance')
     per_epoch = '' if steps['per_epoch'] is None else f', {steps["per_epoch"]:,} an epoch'

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from swift.core.types import IGNORE_INDEX, Sample
 from swift.pipelines.base import SwiftPipeline
+from swift.pipelines.segments import part_names, shown_label
 
 GREEN, DIM, OFF = '\x1b[32m', '\x1b[2m', '\x1b[0m'
 
@@ -41,22 +43,46 @@ class SwiftPreview(SwiftPipeline):
         color = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
         shown = []
         for number, sample in enumerate(samples, 1):
-            facts = describe(sample)
-            head = f'sample {number} · {facts["source"]} · {facts["tokens"]} tokens, {facts["trained"]} trained'
-            print(f'{DIM}── {head} ──{OFF}' if color else f'── {head} ──')
-            print(marked(sample, template.tokenizer, color))
-            shown.append({**facts, 'text': marked(sample, template.tokenizer, False)})
+            facts = describe(sample, method.name, method.args.class_names)
+            print(_line('──', head_of(number, facts), color))
+            for name, part in zip(facts['parts'] or [''], segments(sample), strict=True):
+                if name:
+                    print(_line('┄┄', f'{name} · {len(part)} tokens', color))
+                print(marked(part, template.tokenizer, color))
+            texts = [marked(part, template.tokenizer, False) for part in segments(sample)]
+            shown.append({**facts, 'text': ''.join(texts), 'texts': texts})
         return shown
 
 
-def describe(sample: Sample) -> dict[str, Any]:
-    """Source, number of tokens, of trained tokens, and of segments; the weights that differ from 1."""
+def head_of(number: int, facts: dict[str, Any]) -> str:
+    """One line about a sample."""
+    trained = f', {facts["trained"]} trained' if facts['trained'] or not facts['parts'] and not facts['label'] else ''
+    label = f' · label {facts["label"]}' if facts['label'] else ''
+    return f'sample {number} · {facts["source"]} · {facts["tokens"]} tokens{trained}{label}'
+
+
+def _line(rule: str, text: str, color: bool) -> str:
+    return f'{DIM}{rule} {text} {rule}{OFF}' if color else f'{rule} {text} {rule}'
+
+
+def segments(sample: Sample) -> list[Sample]:
+    """Every segment as a sample of its own."""
+    ends = list(accumulate(sample.segment_lengths))
+    spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    weights = sample.weights
+    return [Sample(sample.input_ids[s], sample.labels[s], None if weights is None else weights[s]) for s in spans]
+
+
+def describe(sample: Sample, method: str = 'sft', class_names: Sequence[str] = ()) -> dict[str, Any]:
+    """Source, number of tokens, of trained tokens, and of segments; what the segments are, the label; the weights that differ from 1."""
     labels = np.asarray(sample.labels)
     facts: dict[str, Any] = {
         'source': sample.source or 'in memory',
         'tokens': len(labels),
         'trained': int((labels != IGNORE_INDEX).sum()),
         'segments': len(sample.segment_lengths),
+        'parts': part_names(method, sample),
+        'label': shown_label(method, sample, class_names),
     }
     if sample.weights is not None:
         weights = np.asarray(sample.weights)[labels != IGNORE_INDEX]
