@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swift.core.errors import ModelError
+from swift.core.heads import PAD_SHIFTED
 
 _TEXT_PARTS = ('text_config', 'llm_config', 'language_config', 'thinker_config', 'decoder', 'text_model_config')
 _MEDIA_PARTS = ('vision_config', 'audio_config', 'vision_tower', 'visual', 'video_config', 'vision_tower_config', 'audio_encoder')
@@ -128,6 +129,8 @@ def _max_model_len(config: dict, text: dict) -> int | None:
     length = first(text, _LENGTH_NAMES) or first(config, _LENGTH_NAMES)
     if isinstance(length, list):
         length = max(length)
+    if length and config.get('model_type') in PAD_SHIFTED:
+        length -= (1 if config.get('pad_token_id') is None else config['pad_token_id']) + 1
     rope = text.get('rope_scaling') or text.get('rope_parameters') or {}
     kind = rope.get('rope_type') or rope.get('type')
     if length and kind in ('linear', 'dynamic') and rope.get('factor'):

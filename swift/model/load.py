@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from swift.core.dist import local_rank
 from swift.core.errors import ModelError, SwiftError, did_you_mean
+from swift.core.heads import LANGUAGE, head_kind
 from swift.core.log import get_logger
-from swift.model import options
+from swift.model import heads, options
 from swift.model.info import ModelInfo, describe, text_part
 from swift.model.registry import MODEL_MAPPING, ModelMeta, checkpoint_of, find_family
 from swift.model.resolve import ModelPath, resolve_adapter, resolve_model_dir
@@ -101,6 +102,8 @@ def load_model(args: ModelArgs, *, for_training: bool = False) -> Loaded:
     config = build_config(info, args)
     model = _weights(info, args, config, for_training)
     tokenizer = tokenizer_of(processor)
+    if heads.wanted_head(args):
+        heads.finish(model, tokenizer)
     fit_embedding(model, tokenizer, new_ids, old_size)
     return Loaded(model, processor, tokenizer, replace(info, new_token_ids=new_ids, **_lengths(config, args)))
 
@@ -148,7 +151,7 @@ def _read_processor(home: str, info: ModelInfo, args: ModelArgs) -> Any:
 
 
 def build_config(info: ModelInfo, args: ModelArgs) -> Any:
-    """The transformers configuration with `--rope_scaling` and the fields of `--model_kwargs` in it."""
+    """The transformers configuration with `--rope_scaling` and the classes of a classifier in it."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -164,6 +167,8 @@ def build_config(info: ModelInfo, args: ModelArgs) -> Any:
         raise ModelError(f'config.json of {info.model_dir} can not be used: {_one_line(error)}', _remote_hint(error)) from error
     if args.rope_scaling:
         _scale_rope(config.get_text_config(), args)
+    if head := heads.wanted_head(args):
+        heads.configure(head, config, info, args)
     return config
 
 
@@ -256,7 +261,8 @@ def _weights(info: ModelInfo, args: ModelArgs, config: Any, for_training: bool) 
             kwargs[key] = value
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     try:
-        with _one_at_a_time, _quiet((info.num_params or 0) < 1e9):
+        fresh = heads.seeded() if heads.wanted_head(args) else contextlib.nullcontext()
+        with _one_at_a_time, _quiet((info.num_params or 0) < 1e9), fresh:
             model, report = cls.from_pretrained(
                 info.model_dir, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
@@ -269,9 +275,12 @@ def _weights(info: ModelInfo, args: ModelArgs, config: Any, for_training: bool) 
 
 
 def model_class(info: ModelInfo, config: Any, args: ModelArgs) -> Any:
-    """The class that generates text: the one config.json names, else what the Auto classes know."""
+    """The class for `--task_type`; for text generation the one config.json names, else what the Auto classes know."""
     import transformers
     from transformers.models.auto import modeling_auto
+
+    if head := heads.wanted_head(args):
+        return heads.class_for(head, info, config, args)
 
     if args.trust_remote_code and 'AutoModelForCausalLM' in (info.config.get('auto_map') or {}):
         return transformers.AutoModelForCausalLM
@@ -291,21 +300,24 @@ def model_class(info: ModelInfo, config: Any, args: ModelArgs) -> Any:
 
 
 def _check_weights(model: Any, report: dict[str, Any], info: ModelInfo, init_strategy: str | None) -> None:
-    """ModelError unless every weight came from the checkpoint; `init_strategy` allows missing ones and fills them."""
+    """ModelError unless every weight but those of a new head came from the checkpoint; `init_strategy` fills missing ones."""
     mismatched = sorted(report['mismatched_keys'])
     if mismatched:
+        heads.check_shapes(model, mismatched, info)
         key, there, here = mismatched[0]
         raise ModelError(
             f'{info.model_dir}: {len(mismatched)} weights have another shape than config.json says '
             f'(first: {key} is {tuple(there)}, not {tuple(here)});',
             'config.json and the weights do not belong together.',
         )
-    missing = sorted(report['missing_keys'])
+    new, missing = heads.split_missing(model, sorted(report['missing_keys']))
     if missing and init_strategy is None:
         raise ModelError(
             f'{info.model_dir}: {len(missing)} weights are missing (first: {", ".join(missing[:3])});',
             'the checkpoint is incomplete or of another architecture; --init_strategy fills them on purpose.',
         )
+    if not info.adapters:  # an adapter brings its own head
+        heads.tell_new(model, new)
     _check_surplus(model, sorted(report['unexpected_keys']), info)
     if missing:
         from swift.model.initialise import fill
@@ -324,6 +336,8 @@ def _check_surplus(model: Any, surplus: list[str], info: ModelInfo) -> None:
             f'{info.model_dir}: {len(lost)} weights have no place in {type(model).__name__} (first: {", ".join(lost[:3])});',
             'config.json names fewer layers than the checkpoint has, or they do not belong together.',
         )
+    if head_kind(model) != LANGUAGE:
+        surplus = [name for name in surplus if not heads.is_other_head(model, name)]
     if surplus:
         logger.warning(
             '%s: %d weights are not part of %s and are left out (%s%s)', info.model_dir, len(surplus), type(model).__name__,

@@ -11,15 +11,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from swift.core.errors import ModelError
+from swift.core.heads import BARE, LANGUAGE, SEQUENCE, head_kind
 from swift.core.types import AnswerTokens, Batch
 from swift.objectives.logps import Answers, answer_tokens, answers, chunked_statistics, statistics
 from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, segments
+from swift.trainers.scoring import Pooled, first_position, pad_id_of, pooled_index, scoring_head, with_pad
 from swift.tuners.base import Tuner
 
 CPU_LIMIT = 1 << 25
@@ -61,7 +64,7 @@ _WRAPPERS = ('DistributedDataParallel', 'DataParallel', 'FullyShardedDataParalle
 
 
 class ModelActor:
-    """An Actor (see core.types) around a causal language model.
+    """An Actor (see core.types) around a causal language model, a classifier, or a model without a head.
 
     `module`: the model as the training loop has it, wrapped or not. `around` opens a context for each forward (adapters off
     for a reference, autocast). `limit`: logits held at once; None: by the device. `noise`: alpha of NEFTune
@@ -80,6 +83,7 @@ class ModelActor:
         self.plan = plan or Plan()
         self.around = around
         self.base = base_of(module)
+        self.kind = head_kind(self.base)
         self.head = self.base.get_output_embeddings() if hasattr(self.base, 'get_output_embeddings') else None
         self.limit = limit
         self.noise = noise
@@ -90,7 +94,7 @@ class ModelActor:
             isinstance(part, nn.Dropout) and part.p > 0 for part in self.head.modules()
         )
 
-    # ---- the three doors
+    # ---- the four doors
 
     def answer_logps(self, batch: Batch, want: Sequence[str] = ()) -> AnswerTokens:
         """Log-probabilities of the N labelled tokens; `want` names optional fields of AnswerTokens."""
@@ -108,14 +112,19 @@ class ModelActor:
             return self._logits(batch, answers(batch).index - 1 if index is None else index)
 
     def hidden(self, batch: Batch) -> Tensor:
-        """Last hidden states, as the head gets them: [1, T, H] flat or [S, L, H] padded."""
+        """Last hidden states, as a language model's head gets them: [1, T, H] flat or [S, L, H] padded."""
         if self.plan.alone and not batch.flat:
             rows = [self.hidden(_row(batch, number))[0] for number in range(len(batch.lengths))]
             return nn.utils.rnn.pad_sequence(rows, batch_first=True)
         with self.around():
-            if self.head is None:
-                return self._forward(batch).last_hidden_state
             kept: list[Tensor] = []
+            layers = self.base.base_model
+            if self.kind == BARE or self.head is None and layers is self.base:
+                return hidden_of(self._forward(batch))
+            if self.kind != LANGUAGE or self.head is None:
+                with layers.register_forward_hook(lambda module, args, output: kept.append(hidden_of(output))):
+                    self._forward(batch)
+                return kept[0]
 
             def keep(module: nn.Module, args: tuple) -> tuple:
                 kept.append(args[0])
@@ -124,13 +133,29 @@ class ModelActor:
             self._forward(batch, keep)
         return kept[0]
 
+    def scores(self, batch: Batch) -> Tensor:
+        """[S, C] outputs of a sequence classifier, one row a segment."""
+        if self.kind != SEQUENCE:
+            raise ModelError(f'{type(self.base).__name__} gives no scores;', 'load the model with --task_type seq_cls')
+        if batch.flat and len(batch.lengths) > 1 and not self.plan.selects:
+            return torch.cat([self.scores(segment) for segment in _cut_apart(batch)])
+        if self.plan.alone and not batch.flat:
+            return torch.cat([self.scores(_row(batch, number)) for number in range(len(batch.lengths))])
+        pad = pad_id_of(self.base)
+        with self.around():
+            if not self.plan.selects:
+                return logits_of(self._forward(replace(batch, input_ids=with_pad(batch, pad))))
+            with Pooled(scoring_head(self.base), batch, pooled_index(batch, pad)) as pooled:
+                self._forward(batch)
+        return pooled.scores
+
     def inputs(self, batch: Batch, labels: bool = False) -> dict[str, Any]:
         """Keyword arguments of the model's forward for `batch`."""
         inputs: dict[str, Any] = {'input_ids': batch.input_ids, **(batch.media or {})}
         if batch.attention_mask is not None:
             inputs['attention_mask'] = batch.attention_mask
-        if 'position_ids' in self.names and (batch.flat or batch.position_ids.dim() == 3):
-            inputs['position_ids'] = batch.position_ids
+        if 'position_ids' in self.names and (self._packed(batch) or batch.position_ids.dim() == 3):
+            inputs['position_ids'] = batch.position_ids + first_position(self.base.config)
         if 'use_cache' in self.names:
             inputs['use_cache'] = False
         if labels:
@@ -151,6 +176,10 @@ class ModelActor:
         noisy = self._noise(batch) if self.noise and self.base.training and torch.is_grad_enabled() else nullcontext()
         with handle, noisy, segments(batch.lengths.tolist()) if by_segment else nullcontext():
             return self.module(**inputs)
+
+    def _packed(self, batch: Batch) -> bool:
+        """Whether the model has to be told positions; a classifier's single segment stands where it expects it."""
+        return batch.flat and (self.kind == LANGUAGE or len(batch.lengths) > 1)
 
     def _noise(self, batch: Batch) -> AbstractContextManager:
         """A hook on the input embedding that adds noise for as long as it is open."""
@@ -228,6 +257,18 @@ def _row(batch: Batch, number: int) -> Batch:
     length = int(batch.lengths[number])
     part = (slice(number, number + 1), slice(0, length))
     return Batch(batch.input_ids[part], batch.labels[part], batch.position_ids[part], batch.lengths[number : number + 1])
+
+
+def _cut_apart(batch: Batch) -> list[Batch]:
+    """The segments of a flat batch, each as a flat batch of its own."""
+    sizes = batch.lengths.tolist()
+    parts = zip(*(value.split(sizes, -1) for value in (batch.input_ids, batch.labels, batch.position_ids)), strict=True)
+    return [Batch(*part, batch.lengths[number : number + 1]) for number, part in enumerate(parts)]
+
+
+def hidden_of(output: Any) -> Tensor:
+    """The last hidden states in the output of a model without a head."""
+    return output.last_hidden_state if hasattr(output, 'last_hidden_state') else output[0]
 
 
 def logits_of(output: Any) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from swift.core.errors import ModelError
+from swift.core.heads import BARE, LANGUAGE, SEQUENCE, head_kind
 from swift.core.log import get_logger
 from swift.core.types import IGNORE_INDEX, Sample
 from swift.objectives import collate
@@ -43,12 +44,14 @@ def plan(model: nn.Module, samples: Sequence[Sample], *, flat: bool = True) -> P
 
 def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
     base = base_of(model)
-    alone = [_logits(model, [sample]) for sample in pair]
-    selects, tail = _head(model, pair[0], alone[0])
+    kind = head_kind(base)
+    alone = [_outputs(model, [sample]) for sample in pair]
+    selects, tail = _head(model, pair[0], alone[0]) if kind == LANGUAGE else (kind == SEQUENCE and _pools(model, pair), None)
     native = base.config._attn_implementation if hasattr(base, 'config') else None
     reason = 'padded rows were asked for'
     if flat:
-        reason = _why_not_flat(model, base, pair, alone)
+        pools_itself = kind == SEQUENCE and not selects
+        reason = 'its pooler reads whole rows' if pools_itself else _why_not_flat(model, base, pair, alone)
         reasons = [text for text in group.gather(reason) if text]
         reason = reasons[0] if reasons else None
         if reason is None:
@@ -59,7 +62,7 @@ def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
     gap = max(group.gather(_padding_gap(model, pair, alone)))
     if gap > _tolerance(alone[0]):
         logger.warning(
-            '%s runs one sample at a time: padding changes its logits by %.1f %%', type(base).__name__, min(100 * gap, 999)
+            '%s runs one sample at a time: padding changes its outputs by %.1f %%', type(base).__name__, min(100 * gap, 999)
         )
         return Plan(False, selects, tail, reason, alone=True)
     return Plan(False, selects, tail, reason)
@@ -67,7 +70,7 @@ def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
 
 def _padding_gap(model: nn.Module, pair: list[Sample], alone: list[Tensor]) -> float:
     try:
-        return _gap(_logits(model, pair, padded=True), torch.cat(alone))
+        return _gap(_outputs(model, pair, padded=True), torch.cat(alone))
     except Exception:  # a model that can't take a padded batch at all
         return float('inf')
 
@@ -79,26 +82,45 @@ def _why_not_flat(model: nn.Module, base: nn.Module, pair: list[Sample], alone: 
     if use_segments(base) is None:
         return 'its attention can not be told where segments end'
     try:
-        packed = _logits(model, pair)
+        packed = _outputs(model, pair)
         first, second = pair
         other = Sample(list(reversed(first.input_ids)), list(first.labels))
-        swapped = _logits(model, [other, second])
+        swapped = _outputs(model, [other, second])
     except Exception as error:  # whatever a modeling file does with a flat row, padded rows are the answer
         return f'a flat row fails in it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""})'
     size = len(first)
     leak = _gap(swapped[size:], packed[size:])
     if leak > _tolerance(alone[0]) / 20:
-        return f'packed samples leak into each other (a neighbour changes logits by {leak:.1%})'
+        return f'packed samples leak into each other (a neighbour changes outputs by {leak:.1%})'
     gap = _gap(packed, torch.cat(alone))
     return f'packed samples differ from samples alone by {gap:.1%}' if gap > _tolerance(alone[0]) else None
 
 
-def _logits(model: nn.Module, samples: list[Sample], padded: bool = False) -> Tensor:
-    """[tokens, V] logits of all tokens of all samples, through the model's whole forward."""
+def _outputs(model: nn.Module, samples: list[Sample], padded: bool = False) -> Tensor:
+    """[tokens, V] logits of all tokens of all samples, through the model's whole forward; [tokens, H] hidden states where
+    logits are none of a token's."""
     batch = (collate.padded if padded else collate.flat)(samples).to(next(model.parameters()).device)
     real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     actor = ModelActor(model, Plan(flat=not padded, selects=False))
-    return actor.logits(batch, real.reshape(-1).nonzero()[:, 0])
+    index = real.reshape(-1).nonzero()[:, 0]
+    if actor.kind in (SEQUENCE, BARE):
+        hidden = actor.hidden(batch)
+        return hidden.reshape(-1, hidden.shape[-1])[index]
+    return actor.logits(batch, index)
+
+
+def _pools(model: nn.Module, pair: list[Sample]) -> bool:
+    """Whether the scores of a sequence classifier come out right when its head gets only the last token's hidden states."""
+    own, picked = ModelActor(model, Plan(selects=False)), ModelActor(model, Plan(selects=True))
+    try:
+        for sample in pair:
+            batch = collate.flat([sample]).to(next(model.parameters()).device)
+            wanted, found = own.scores(batch).float(), picked.scores(batch).float()
+            if wanted.shape != found.shape or (wanted - found).abs().max() > _tolerance(wanted) * max(1e-3, wanted.abs().max()):
+                return False
+    except Exception:  # a head of another kind: its own forward gives the scores
+        return False
+    return True
 
 
 def _gap(a: Tensor, b: Tensor) -> float:

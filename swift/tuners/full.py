@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from swift.core.errors import CheckpointError, ModelError
+from swift.core.heads import unused_names
 from swift.core.log import get_logger
 from swift.tuners.modules import activate_parameters, freeze_parameters
 
@@ -30,6 +31,8 @@ class Full:
         if getattr(model, 'is_quantized', False) or (info is not None and info.quant_method):
             raise ModelError('a quantised model can not be trained in full;', 'use --tuner_type lora.')
         model.requires_grad_(True)
+        for name in unused_names(model):  # gets no gradient, which processes in step would wait for
+            model.get_submodule(name).requires_grad_(False)
         freeze_parameters(model, args.freeze_parameters_ratio, args.freeze_parameters, args.freeze_parameters_regex)
         activate_parameters(model, args.trainable_parameters, args.trainable_parameters_regex)
         if not any(p.requires_grad for p in model.parameters()):

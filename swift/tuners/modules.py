@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from swift.core.errors import ModelError
+from swift.core.heads import head_names
 
 _NO_ADAPTER = ('lm_head', 'embed_out', 'gate', 'router', 'score', 'classifier', 'v_head', 'pooler')
 """Last name components that all-linear leaves alone: output heads, and routers, whose scores must stay as trained."""
@@ -56,17 +57,18 @@ def name_of(model: nn.Module, wanted: nn.Module | None) -> str | None:
 def find_all_linears(model: nn.Module) -> list[str]:
     """Full names of the linear modules that `--target_modules all-linear` adapts.
 
-    Every plain linear, except the output head, routers, and projections that a state-space mixer reads past the
+    Every plain linear, except the output or classification head, routers, and projections that a state-space mixer reads past the
     module. Sorted as they occur in the model.
     """
     head = output_head(model)
+    classifier = tuple(f'{name}.' for name in head_names(model))
     unused = set(_NO_GRADIENT)
     if not getattr(getattr(model, 'config', None), 'is_encoder_decoder', False):
         unused.add('encoder_attn')  # the decoder half of a translation model, without its encoder
     parents = dict(model.named_modules())
     found = []
     for name, module in parents.items():
-        if module is head or not is_linear(module):
+        if module is head or not is_linear(module) or (classifier and f'{name}.'.startswith(classifier)):
             continue
         parent, _, last = name.rpartition('.')
         if last in _NO_ADAPTER or unused & set(parent.split('.')) or (last in _STATE_SPACE_WEIGHTS and _is_state_space(parents[parent])):

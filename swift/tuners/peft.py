@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from swift.core.errors import CheckpointError, ModelError, did_you_mean
+from swift.core.heads import BARE, LANGUAGE, SEQUENCE, TOKEN, head_kind
 from swift.core.log import get_logger
 from swift.tuners import targets
 from swift.tuners.modules import find_all_linears, input_embedding, name_of, output_head
@@ -32,6 +33,7 @@ _SPLIT = 'initial_adapter'
 """Key in the file's metadata that says: the second half of every matrix is the initial adapter (PiSSA, OLoRA); its
 value holds the settings that it was trained with."""
 _SETTINGS = ('r', 'lora_alpha', 'use_rslora', 'init_lora_weights')
+_TASKS = {LANGUAGE: 'CAUSAL_LM', SEQUENCE: 'SEQ_CLS', TOKEN: 'TOKEN_CLS', BARE: 'FEATURE_EXTRACTION'}
 _CHANGES_BASE = re.compile(r'pissa(_niter_\d+)?|olora')
 _INITS = {'true': True, 'false': False, 'gaussian': 'gaussian', 'orthogonal': 'orthogonal', 'olora': 'olora', 'pissa': 'pissa'}
 
@@ -118,7 +120,7 @@ def build_config(model: Any, args: TunerArgs, info: Any = None) -> LoraConfig:
     """The LoraConfig that the arguments mean for this model."""
     multimodal = bool(info is not None and info.is_multimodal)
     tokens = _token_rows(model, args, info)
-    saved = targets.modules_to_save(model, args.modules_to_save)
+    saved = targets.with_head(model, targets.modules_to_save(model, args.modules_to_save))
     parameters = targets.target_parameters(model, args.target_parameters)
     modules = []
     if args.target_modules or args.target_regex:
@@ -129,7 +131,7 @@ def build_config(model: Any, args: TunerArgs, info: Any = None) -> LoraConfig:
     if experts and args.lora_dropout:
         logger.info('--lora_dropout is taken as 0: bare parameters (experts) are adapted, and have no input to drop')
     config = LoraConfig(
-        task_type='CAUSAL_LM',
+        task_type=_TASKS[head_kind(model)],
         r=args.lora_rank,
         lora_alpha=args.lora_alpha,
         lora_dropout=0.0 if experts else args.lora_dropout,
@@ -295,6 +297,8 @@ def _config_for_disk(config: Any, model: Any) -> Any:
 
     config = copy.deepcopy(config)
     config.inference_mode = True
+    if config.modules_to_save:  # PEFT adds the usual names of heads each time
+        config.modules_to_save = targets.found_names(model.get_base_model(), config.modules_to_save)
     if not config.base_model_name_or_path:
         config.base_model_name_or_path = getattr(model.get_base_model(), 'name_or_path', None) or None
     if isinstance(config.target_modules, set):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from swift.core.errors import ModelError, did_you_mean
+from swift.core.heads import SEQUENCE, TOKEN, head_kind, head_names
 from swift.tuners.modules import (
     find_all_linears,
     find_embedding,
@@ -137,6 +138,24 @@ def modules_to_save(model: nn.Module, wanted: list[str]) -> list[str] | None:
             known = {name.rpartition('.')[2] for name in names}
             raise ModelError(f'--modules_to_save {entry!r} matches no module;', did_you_mean(entry, known))
     return list(dict.fromkeys(chosen))
+
+
+_PEFT_HEADS = ('classifier', 'score')
+"""Names that PEFT trains in full by itself in classifiers."""
+
+
+def with_head(model: nn.Module, saved: list[str] | None) -> list[str] | None:
+    """`modules_to_save` with the classification head, which is always trained in full; without the names that PEFT adds itself."""
+    names = list(dict.fromkeys([*(saved or []), *head_names(model)]))
+    if head_kind(model) in (SEQUENCE, TOKEN):
+        names = [name for name in names if name not in _PEFT_HEADS]
+    return names or None
+
+
+def found_names(model: nn.Module, names: list[str]) -> list[str]:
+    """Those of `modules_to_save` that the model has, each once."""
+    every = [name for name, _ in model.named_modules()]
+    return [name for name in dict.fromkeys(names) if any(own == name or own.endswith('.' + name) for own in every)]
 
 
 def _last(model: nn.Module, module: Any) -> str:
