@@ -233,7 +233,7 @@ def encode_pairs(conversations: Sequence[Conversation], template: Template) -> l
     places: list[tuple[int, ...] | RowError] = []
     for talk in conversations:
         if talk.rejected is None:
-            places.append(missing(talk, 'a rejected answer', 'rejected, rejected_response or rejected_messages'))
+            places.append(missing(talk, 'rejected answer', 'rejected, rejected_response or rejected_messages'))
             continue
         answers = [talk.messages, talk.rejected, *(talk.negatives or [])]
         places.append(tuple(range(len(jobs), len(jobs) + len(answers))))
@@ -241,18 +241,30 @@ def encode_pairs(conversations: Sequence[Conversation], template: Template) -> l
     encoded = template.encode_batch(jobs)
     results: list[list[Sample] | RowError] = []
     for talk, place in zip(conversations, places, strict=True):
-        if isinstance(place, RowError):
-            results.append(place)
-            continue
-        found = [encoded[index] for index in place]
-        wrong = next((item for item in found if isinstance(item, RowError)), None)
-        if wrong is not None:
-            results.append(wrong)
-            continue
-        chosen, *rejected = (item[0] for item in found)
-        extra = {'margin': float(talk.columns['margin'])} if talk.columns.get('margin') is not None else None
-        results.append([joined([chosen, other], talk, extra) for other in rejected])
+        try:
+            results.append(place if isinstance(place, RowError) else _paired(talk, [encoded[index] for index in place]))
+        except RowError as error:
+            results.append(error.at(talk.source))
     return results
+
+
+def _paired(talk: Conversation, found: Sequence[list[Sample] | RowError]) -> list[Sample]:
+    """The chosen answer with every rejected one. Raises RowError when one of them can't be used."""
+    for item in found:
+        if isinstance(item, RowError):
+            raise item
+        if len(item) != 1:
+            raise RowError('an answer of a pair was split;', hint='choose --truncation_strategy delete, left or right')
+    chosen, *rejected = (item[0] for item in found)
+    margin = _number(talk.columns, 'margin')
+    return [joined([chosen, other], talk, None if margin is None else {'margin': margin}) for other in rejected]
+
+
+def _number(columns: dict[str, Any], name: str) -> float | None:
+    try:
+        return None if columns.get(name) is None else float(columns[name])
+    except (TypeError, ValueError):
+        raise RowError(f'{name} must be a number, got {columns[name]!r};', hint='correct or drop this column') from None
 
 
 def answered(talk: Conversation, messages: list[Message]) -> Conversation:
@@ -261,7 +273,9 @@ def answered(talk: Conversation, messages: list[Message]) -> Conversation:
 
 
 def joined(parts: Sequence[Sample], talk: Conversation, extra: dict | None = None) -> Sample:
-    """One sample with every part as a segment."""
+    """One sample with every part as a segment. Raises RowError for parts with media."""
+    if any(part.media for part in parts):
+        raise RowError('the row has images, videos or audios;', talk.source, 'pairs and groups are text only')
     weights = None
     if any(part.weights is not None for part in parts):
         weights = [w for part in parts for w in (part.weights if part.weights is not None else [1.0] * len(part))]
