@@ -75,7 +75,6 @@ def estimate_memory(
         dtype: of the weights and activations. Trained LoRA weights are float32 unless asked otherwise.
         labelled_tokens: tokens whose logits are needed (default: all).
         lora_rank: None when the whole model is trained.
-        reference: parameters of a reference model that is held beside the trained one.
         reference: a frozen model of the same size lies beside it.
     """
     size = DTYPE_BYTES.get(dtype, 4)
@@ -96,7 +95,6 @@ def estimate_memory(
         optimizer=int(trainable * 4 * OPTIMIZER_STATES.get(optim, 2.0)),
         activations=int(activations),
         logits=int(head * 4 * 3),  # logits, their softmax, and the gradient of the logits
-        reference=reference * size,
         reference=parameters * size if reference else 0,
     )
 
