@@ -39,6 +39,18 @@ METHOD_CONFLICTS: tuple[Conflict, ...] = (
         lambda v: bool(v['reference_free'] and v['ref_model']),
         '--reference_free true trains without a reference model; drop it or --ref_model',
     ),
+    Conflict(
+        ('calculate_KL',),
+        lambda v: bool(v['calculate_KL']) and 'apo_zero_unpaired' in losses(v),
+        '--calculate_KL true: the loss apo_zero_unpaired has no KL term; drop it, or use --loss_type kto',
+    ),
+    Conflict(
+        ('lazy_tokenize',),
+        lambda v: bool(v['lazy_tokenize']) and v.get('rlhf_type') == 'kto' and v['calculate_KL'] is not False
+        and 'apo_zero_unpaired' not in losses(v),
+        '--lazy_tokenize true reads rows one by one, but the KL term of kto needs the answers of other rows; drop it (--streaming '
+        'true also spares the wait), or set --calculate_KL false',
+    ),
 )
 
 METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
