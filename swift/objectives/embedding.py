@@ -198,11 +198,15 @@ class Embedding(Objective):
     # ---- evaluation
 
     def measure(self, outputs: dict[str, Tensor]) -> dict[str, float]:
-        """Search among all texts of the evaluation, or correlation with the scores; of every size in mrl_dims too."""
-        step = Step(**{'vectors': outputs['vectors'].float(), **{name: outputs[name] for name in ('kind', 'name', 'score')}})
+        """Loss and means of the evaluation taken as one step; search among all its texts, or correlation with the scores; these of
+        every size in mrl_dims too."""
+        texts = {name: outputs[name] for name in ('kind', 'name', 'score')}
+        step = Step(outputs['vectors'].float(), **texts)
+        items = self._items(step.vectors, texts)
+        found = {name: values.mean().item() for name, values in (('loss', items.values), *((n, v) for n, (v, _) in items.metrics.items())) if len(values)}
         scored = self.name in SCORED or (self.name not in LOSSES and bool((step.score[step.documents] % 1 != 0).any()))
         figures = _correlations if scored else _search
-        found = figures(step)
+        found |= figures(step)
         for size in self.args.mrl_dims:
             found |= {f'{name}_dim{size}': value for name, value in figures(step.cut(size)).items()}
         return found

@@ -194,6 +194,7 @@ CASES: dict[str, Case] = {
         variants={
             'plain': {},
             'own-only': dict(infonce_use_batch=False),
+            **_losses('triplet cosine_similarity contrastive online_contrastive cosent'),
             'two-hard': dict(infonce_hard_negatives=2),
             'masked': dict(infonce_mask_fake_negative=True, infonce_fake_neg_margin=0.01),
             'qq-dd': dict(infonce_include_qq=True, infonce_include_dd=True),
@@ -208,7 +209,7 @@ CASES: dict[str, Case] = {
         encoders=True,
     ),
     'generative_reranker': Case(
-        'sft', group_rows, dict(task_type='generative_reranker'),
+        'sft', group_rows, dict(task_type='generative_reranker', positive_token='a', negative_token='n'),
         variants={'plain': {}, 'listwise': dict(loss_type='listwise_reranker', listwise_temperature=0.5), 'cut': dict(max_negative_samples=1)},
     ),
     'multi_task': Case(
