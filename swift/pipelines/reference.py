@@ -108,7 +108,7 @@ class Maker:
                 return switch.as_started(model, switch.present(model))
             return switch.adapters_off(model)
         adapters = self.adapters()
-        if start is not None or not switch.can_share(adapters[0]):
+        if start is not None or not switch.can_share(model, adapters[0]):
             return None
         switch.add_frozen(model, adapters[0], NAME)
         return switch.other_adapter(model, NAME)

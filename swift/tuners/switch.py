@@ -34,13 +34,14 @@ def other_adapter(model: Any, name: str) -> View:
     return lambda: _switched(model, lambda layer: {'_active_adapter': having(layer, name), '_disable_adapters': False}, kept)
 
 
-def can_share(directory: str) -> bool:
-    """Whether a stored adapter can be put beside one that learns: not when it replaces whole modules or rows of them, which
-    PEFT's two adapters in one model can't always do each in its own way."""
+def can_share(model: Any, directory: str) -> bool:
+    """Whether a stored adapter can be put beside the one that learns. Not where it replaces whole modules, or either trains rows
+    of new tokens: PEFT can't always do that for two adapters in one model."""
     from swift.tuners.peft import read_json
 
     stored = read_json(os.path.join(directory, 'adapter_config.json'))
-    return stored.get('peft_type') == 'LORA' and not stored.get('modules_to_save') and not stored.get('trainable_token_indices')
+    rows = stored.get('trainable_token_indices') or any(config.trainable_token_indices for config in model.peft_config.values())
+    return stored.get('peft_type') == 'LORA' and not stored.get('modules_to_save') and not rows
 
 
 def add_frozen(model: Any, directory: str, name: str) -> None:
