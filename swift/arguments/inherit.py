@@ -23,6 +23,8 @@ Settings = dict[str, tuple[Any, str]]
 _OF_THE_MODEL = (
     {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'}
 )
+_OF_THE_HEAD = {'task_type', 'num_labels', 'problem_type', 'class_names'}
+"""What a trained head was made for; taken over also where the data decided it."""
 _OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
 _OF_THE_MACHINE = {
     'device_map',
@@ -98,7 +100,9 @@ def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Setti
         passed, source = settings['training_args']
         settings['training_args'] = ({**saved.values['training_args'], **passed}, source)
     for name in flags_of(CLASSES[command]):
-        if name not in wanted or name not in saved.values or saved.sources.get(name) == 'derived' or name in settings:
+        if name not in wanted or name not in saved.values or name in settings:
+            continue
+        if saved.sources.get(name) == 'derived' and name not in _OF_THE_HEAD:
             continue
         if name not in saved.sources and saved.values[name] is None:
             continue

@@ -18,6 +18,7 @@ from swift.model.info import read_json
 from swift.model.load import load_model, model_info
 from swift.template import get_template
 from swift.tuners import load_adapter, merge
+from swift.tuners.merging import outputs_of
 
 logger = get_logger()
 
@@ -133,14 +134,14 @@ def _copy_settings(adapter: str, folder: str) -> None:
 
 @torch.no_grad()
 def _read_back(model: Any, folder: str, args: Any) -> float:
-    """Load what was written and compare logits with the model in memory. Raises CheckpointError when they differ."""
+    """Load what was written and compare its outputs with the model in memory. Raises CheckpointError when they differ."""
     written = load_model(replace(args, model=folder, adapters=[], new_special_tokens=[], model_type=None, rope_scaling=None)).model
     vocab = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocab, (1, 32), generator=torch.Generator().manual_seed(1))
-    wanted, found = (m.eval()(input_ids=ids.to(m.device), use_cache=False).logits.float().cpu() for m in (model, written))
+    wanted, found = (outputs_of(m.eval(), ids.to(m.device)).cpu() for m in (model, written))
     difference = (wanted - found).abs().max().item()
     if not difference <= 1e-4 * max(1.0, wanted.abs().max().item()):
         raise CheckpointError(
-            f'the written model differs from the merged one by {difference:.2e} in its logits;', 'nothing was kept; please report this'
+            f'the written model differs from the merged one by {difference:.2e} in its outputs;', 'nothing was kept; please report this'
         )
     return difference

@@ -68,14 +68,15 @@ def write_model(
     """
     from transformers import GenerationConfig
 
-    own = model.generation_config
+    own = getattr(model, 'generation_config', None)
     kept = deepcopy(own)
-    if template is not None:
+    if template is not None and kept is not None:
         from swift.template import update_generation_config_eos_token
 
         update_generation_config_eos_token(kept, template)
     # transformers refuses to write configs that it accepts when reading, such as a temperature without do_sample
-    model.generation_config = GenerationConfig()
+    if own is not None:
+        model.generation_config = GenerationConfig()
     try:
         if safe:
             with _no_bar():
@@ -83,8 +84,10 @@ def write_model(
         else:
             _write_bin(model, directory, max_shard_size)
     finally:
-        model.generation_config = own
-    kept.to_json_file(os.path.join(directory, 'generation_config.json'))
+        if own is not None:
+            model.generation_config = own
+    if kept is not None:
+        kept.to_json_file(os.path.join(directory, 'generation_config.json'))
     processor.save_pretrained(directory)
 
 

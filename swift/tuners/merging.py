@@ -6,6 +6,7 @@ said on probe prompts, else CheckpointError.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swift.core.errors import CheckpointError, ModelError
+from swift.core.heads import LANGUAGE, head_kind
 from swift.tuners.registry import is_adapter, unwrap
 
 _LIMITS = {torch.float32: (2e-3, 1e-5), torch.float64: (1e-6, 1e-9)}
@@ -69,13 +71,13 @@ def compare(model: Any, merged: Any, probe: Tensor | None = None) -> MergeReport
 
 def _said(model: Any, probe: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of base + adapter, and of the base alone."""
-    wanted = _logits(model, probe)
+    wanted = outputs_of(model, probe)
     with model.disable_adapter():
-        return wanted, _logits(model, probe)
+        return wanted, outputs_of(model, probe)
 
 
 def _judged(wanted: Tensor, bare: Tensor, merged: Any, probe: Tensor) -> MergeReport:
-    got = _logits(merged, probe)
+    got = outputs_of(merged, probe)
     report = MergeReport(
         max_diff=(got - wanted).abs().max().item(), kl=_kl(wanted, got), effect=_kl(wanted, bare), tokens=probe.numel()
     )
@@ -133,9 +135,13 @@ def _probe(model: Any, length: int = 48) -> Tensor:
 
 
 @torch.no_grad()
-def _logits(model: Any, ids: Tensor) -> Tensor:
-    """[B, T, V] float32."""
-    return model(input_ids=ids, use_cache=False).logits.float()
+def outputs_of(model: Any, ids: Tensor) -> Tensor:
+    """[B, T, V] logits, [B, C] scores of a classifier, or [B, T, H] hidden states of a model without a head; float32."""
+    base = model.get_base_model() if hasattr(model, 'get_base_model') else model
+    caches = head_kind(base) == LANGUAGE or 'use_cache' in inspect.signature(base.forward).parameters
+    cache = {'use_cache': False} if caches else {}
+    output = model(input_ids=ids, **cache)
+    return (output.logits if hasattr(output, 'logits') else output.last_hidden_state).float()
 
 
 def _kl(wanted: Tensor, got: Tensor) -> float:
