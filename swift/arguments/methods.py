@@ -72,7 +72,6 @@ METHODS: dict[str, Method] = {
         reference=True,
         only={
             'label_smoothing': ('sigmoid', 'sigmoid_norm', 'robust', 'exo_pair', 'aot', 'aot_unpaired'),
-            'discopop_tau': ('discopop',),
             'f_divergence_type': ('sigmoid', 'sigmoid_norm', 'hinge', 'ipo', 'robust', 'exo_pair', 'discopop'),
             'use_weighting': (
                 'sigmoid', 'hinge', 'ipo', 'robust', 'exo_pair', 'bco_pair', 'sppo_hard', 'nca_pair', 'apo_zero', 'apo_down', 'discopop',
@@ -93,7 +92,7 @@ METHODS: dict[str, Method] = {
     'cpo': Method(
         _flags('beta cpo_alpha label_smoothing loss_weights'),
         ('sigmoid', 'hinge', 'ipo'),
-        {'beta': 0.1},
+        {'beta': 0.1, 'cpo_alpha': 1.0},
         segments=2,
         only={'label_smoothing': ('sigmoid',)},
         reads=_ANSWERS,
@@ -125,7 +124,7 @@ METHODS: dict[str, Method] = {
         {'enable_thinking': False},
         segments=2,
     ),
-    'multi_task': Method(_flags('task_weights routing_strategy'), reads=_TOKENS | _ANSWERS),
+    'multi_task': Method(_flags('task_weights tasks routing_strategy'), reads=_TOKENS | _ANSWERS),
 }
 """Name → what it understands; the names are those of `swift.objectives.OBJECTIVES`."""
 

@@ -50,8 +50,8 @@ class RlhfArgs:
     """Optimizer steps between two moves of the reference."""
     ref_model_mixup_alpha: float = 0.6
     """Share of the policy in the reference after a move."""
-    cpo_alpha: float = 1.0
-    """Weight of the log-likelihood of chosen answers in cpo."""
+    cpo_alpha: float | None = None
+    """Weight of the log-likelihood of chosen answers in cpo and simpo; None: 1 (simpo: 0)."""
     simpo_gamma: float = 1.0
     """Margin by which simpo wants chosen answers ahead."""
     desirable_weight: float = 1.0
