@@ -15,6 +15,7 @@ _NAMES = {
     'GenerationArgs': 'swift.arguments.generate',
     'RlhfArgs': 'swift.arguments.rlhf',
     'TaskArgs': 'swift.arguments.task',
+    'ScoringArgs': 'swift.arguments.task',
     'InferArgs': 'swift.arguments.generate',
     'ExportArgs': 'swift.arguments.export',
     'BaseArguments': 'swift.arguments.commands',

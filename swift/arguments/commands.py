@@ -12,7 +12,7 @@ from swift.arguments.generate import GenerationArgs, InferArgs
 from swift.arguments.inspection import PreviewArgs, VerifyArgs
 from swift.arguments.model import ModelArgs
 from swift.arguments.rlhf import RlhfArgs
-from swift.arguments.task import TaskArgs
+from swift.arguments.task import ScoringArgs, TaskArgs
 from swift.arguments.template import TemplateArgs
 from swift.arguments.train import TrainArgs
 from swift.arguments.tuner import TunerArgs
@@ -73,7 +73,7 @@ class RLHFArguments(RlhfArgs, SftArguments):
 
 
 @dataclass
-class InferArguments(InferArgs, GenerationArgs, DataArgs, BaseArguments):
+class InferArguments(InferArgs, ScoringArgs, GenerationArgs, DataArgs, BaseArguments):
     """Arguments of `swift infer`."""
 
     load_args: bool = True

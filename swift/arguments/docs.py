@@ -25,6 +25,7 @@ SECTIONS = (
     ('TunerArgs', 'What learns', '微调'),
     ('TrainArgs', 'Training', '训练'),
     ('RlhfArgs', 'Preferences', '偏好学习'),
+    ('ScoringArgs', 'Vectors and scores', '向量与得分'),
     ('TaskArgs', 'Tasks other than the next token', '其他任务'),
     ('GenerationArgs', 'Generation', '生成'),
     ('InferArgs', 'Answering', '推理'),

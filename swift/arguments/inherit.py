@@ -12,19 +12,23 @@ from swift.arguments import later
 from swift.arguments.commands import CLASSES, TRAINING
 from swift.arguments.data import DataArgs
 from swift.arguments.flags import flags_of
+from swift.arguments.methods import METHODS
 from swift.arguments.model import ModelArgs
+from swift.arguments.rlhf import RlhfArgs
 from swift.arguments.saved import SavedArgs, find_checkpoint, load_saved_args
+from swift.arguments.task import ScoringArgs, TaskArgs
 from swift.arguments.template import TemplateArgs
 from swift.core.errors import SwiftError, did_you_mean
 
 Settings = dict[str, tuple[Any, str]]
 """Flag → value and where it came from."""
 
+_OF_THE_HEAD = {f.name for f in fields(ScoringArgs)} | {'task_type', 'num_labels', 'problem_type', 'class_names'}
+"""What the outputs of a trained model mean. Taken over also where the data or the method decided it."""
 _OF_THE_MODEL = (
-    {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'}
+    {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'} | _OF_THE_HEAD
 )
-_OF_THE_HEAD = {'task_type', 'num_labels', 'problem_type', 'class_names'}
-"""What a trained head was made for; taken over also where the data decided it."""
+_OF_THE_METHOD = {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)}
 _OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
 _OF_THE_MACHINE = {
     'device_map',
@@ -77,6 +81,8 @@ def inherit(
         mistakes.append(str(error))
         return settings, notes
     if saved is not None:
+        if command in TRAINING and not _same_head(command, saved, values, settings):
+            wanted = wanted - _OF_THE_HEAD
         _take_over(command, saved, wanted, settings)
     _base_model(settings)
     return settings, notes
@@ -92,6 +98,18 @@ def _base_model(settings: Settings) -> None:
         model = json.load(stream).get('base_model_name_or_path')
     if model:
         settings['model'] = (model, file)
+
+
+def _same_head(command: str, saved: SavedArgs, values: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a training that goes on from a checkpoint trains the kind of model that is stored there."""
+    if command == 'verify':
+        return True
+    wanted = saved.values.get('task_type') or 'causal_lm'
+    if values.get('rlhf_type') in METHODS:
+        wanted = METHODS[values['rlhf_type']].defaults.get('task_type', 'causal_lm')
+    if 'task_type' in settings:
+        wanted = settings['task_type'][0]
+    return wanted == saved.values.get('task_type', 'causal_lm')
 
 
 def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Settings) -> None:
@@ -129,7 +147,7 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
             _OF_THE_MODEL - _OF_THE_MACHINE - {'model', 'model_type', 'model_revision'},
         )
     if command == 'verify':
-        wanted = wanted | _OF_THE_DATA | {'max_length', 'truncation_strategy', 'loss_scale'}
+        wanted = wanted | _OF_THE_DATA | _OF_THE_METHOD | {'max_length', 'truncation_strategy', 'loss_scale', 'loss_type', 'loss_kwargs'}
     elif values['load_data_args']:
         wanted = wanted | _OF_THE_DATA
     return (load_saved_args(path) if os.path.isdir(path) else None), wanted

@@ -96,7 +96,4 @@ METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(
         flags('listwise_temperature'), lambda v: 'listwise_reranker' not in losses(v), 'unless --loss_type is listwise_reranker'
     ),
-    NoEffect(
-        flags('task_weights'), lambda v: v['routing_strategy'] == 'uncertainty', 'with --routing_strategy uncertainty, which learns them'
-    ),
 )

@@ -7,11 +7,21 @@ from typing import Literal
 
 
 @dataclass
-class TaskArgs:
-    """What the objectives of `--task_type` need besides the model's own fields."""
+class ScoringArgs:
+    """How a vector or a score is read off a model, in training and afterwards."""
 
     pooling: Literal['last', 'mean', 'cls'] | None = None
     """How a text becomes one vector; None: last token for decoders, cls for encoders that were trained so, else mean."""
+    positive_token: str = 'yes'
+    """Token whose probability is the score of a generative reranker."""
+    negative_token: str = 'no'
+    """Token that stands against it."""
+
+
+@dataclass
+class TaskArgs(ScoringArgs):
+    """What the objectives of `--task_type` need besides the model's own fields."""
+
     infonce_temperature: float = 0.1
     """Temperature of the InfoNCE loss."""
     infonce_use_batch: bool = True
@@ -38,11 +48,9 @@ class TaskArgs:
     """Positives used of each reranker row; None: all."""
     max_negative_samples: int | None = None
     """Negatives used of each reranker row; None: all."""
-    positive_token: str = 'yes'
-    """Token whose probability is the score of a generative reranker."""
-    negative_token: str = 'no'
-    """Token that stands against it."""
     task_weights: list[float] | None = None
-    """Weight of each task of --task_type multi_task, in the order of their names in the data; None: 1 each."""
+    """Weight of each task of --task_type multi_task, in the order of tasks; None: 1 each."""
+    tasks: list[str] = field(default_factory=list)
+    """Names of the tasks; none: those of the data, in the order of their task_templates, else of the alphabet."""
     routing_strategy: Literal['fixed', 'uncertainty', 'learned'] = 'fixed'
     """How tasks are weighed: fixed, by learned uncertainty, or by a router that learns to tell tasks apart."""

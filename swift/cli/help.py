@@ -18,6 +18,7 @@ TITLES = {
     'TunerArgs': 'What learns',
     'RlhfArgs': 'Preferences',
     'TrainArgs': 'Training',
+    'ScoringArgs': 'Vectors and scores',
     'TaskArgs': 'Tasks other than the next token',
     'GenerationArgs': 'Generation',
     'InferArgs': 'Answering',

@@ -79,7 +79,7 @@ def reference_of(name: str, args: Any) -> str | None:
     if args.reference_free:
         return 'none (--reference_free)'
     copied = args.tuner_type != 'lora' or args.sync_ref_model
-    where = args.ref_model or ('a frozen copy of the model' if copied else 'the model without the adapter that is trained')
+    where = args.ref_model or ('a copy of the model' if copied else 'the model without the adapter that is trained')
     where += f' with {", ".join(args.ref_adapters)}' if args.ref_adapters else ''
     if args.precompute_ref_log_probs:
         return f'{where}, asked once before training'
@@ -179,7 +179,7 @@ def _memory(args: Any, info: Any, report: dict[str, Any]) -> MemoryEstimate | No
         gradient_checkpointing=args.gradient_checkpointing,
         optim=args.optim,
         lora_rank=args.lora_rank if args.tuner_type == 'lora' else None,
-        reference=METHODS[report['method']['name']].reference and keeps_copy(args),
+        reference=report['parameters']['total'] if METHODS[report['method']['name']].reference and keeps_copy(args) else 0,
     )
 
 
