@@ -40,6 +40,8 @@ class Facts:
     """The classes that the rows name."""
     pooling: str | None = None
     """How the model makes one vector of a text."""
+    tasks: tuple[str, ...] = ()
+    """The tasks that the rows name."""
 
 
 def resolve(args: A, facts: Facts | None = None) -> A:
@@ -107,6 +109,11 @@ def classes(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> d
 def pooling(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """A text becomes a vector in the way of its model."""
     return {'pooling': values['pooling'] or facts.pooling}
+
+
+def tasks(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """The tasks are those of the data."""
+    return {'tasks': list(facts.tasks) or values['tasks']}
 
 
 def lengths(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
@@ -179,7 +186,7 @@ def merged_directory(values: dict[str, Any], given: Mapping[str, Any], facts: Fa
     return {'output_dir': values['adapters'][0].rstrip('/') + '-merged'}
 
 
-_TRAIN: list[Rule] = [seeds, method, classes, pooling, lengths, learning_rate, evaluation, generation, loading]
+_TRAIN: list[Rule] = [seeds, method, classes, pooling, tasks, lengths, learning_rate, evaluation, generation, loading]
 
 RULES: dict[str, list[Rule]] = {
     **dict.fromkeys(TRAINING, _TRAIN),

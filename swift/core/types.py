@@ -175,6 +175,8 @@ class AnswerTokens:
     """[N] float32: mean log-probability over the vocabulary. None unless asked for (label smoothing)."""
     entropy: Tensor | None = None
     """[N] float32. None unless asked for."""
+    hidden: Tensor | None = None
+    """[N, H] the last hidden state that predicts the token. None unless asked for."""
     collision: Tensor | None = None
     """[N] float32: log of the sum of squared probabilities, without gradient. None unless asked for (WPO)."""
 

@@ -50,8 +50,8 @@ def one_loss(args: Any, method: str) -> str:
     return names[0]
 
 
-def get_objective(name: str, args: Any):
-    """The objective `name`, built complete from its own argument group.
+def get_objective(name: str, args: Any, hidden_size: int | None = None):
+    """The objective `name`, built complete from its own argument group. `hidden_size`: of the model, where it is known.
 
     For `sft` and `pt` a `loss_type` other than None or cross_entropy selects a registered loss of the user's own.
     """
@@ -59,4 +59,4 @@ def get_objective(name: str, args: Any):
         from swift.objectives.custom import CustomLoss
 
         return CustomLoss(args, losses[0])
-    return OBJECTIVES[name](args)
+    return OBJECTIVES[name](args, hidden_size) if name == 'multi_task' else OBJECTIVES[name](args)

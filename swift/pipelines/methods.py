@@ -8,6 +8,7 @@ from typing import Any
 from swift.arguments import Facts, resolve
 from swift.arguments.methods import method_of
 from swift.dataset.load import Splits
+from swift.dataset.tasks import task_names
 from swift.model.sentence_transformers import default_pooling
 from swift.objectives import get_objective
 from swift.objectives.base import Objective
@@ -31,6 +32,7 @@ def settle(args: Any, command: str, info: Any) -> Settled:
     name = method_of(command, vars(args))
     splits = load_rows(args)
     pooling = default_pooling(info) if name == 'embedding' and args.pooling is None else None
-    facts = Facts(splits.val is not None, info.max_model_len, label_facts(name, args, info, splits), pooling)
+    tasks = task_names(splits.train or splits.val) if name == 'multi_task' and not args.tasks else ()
+    facts = Facts(splits.val is not None, info.max_model_len, label_facts(name, args, info, splits), pooling, tasks)
     args = resolve(args, facts)
-    return Settled(name, args, splits, get_objective(name, args))
+    return Settled(name, args, splits, get_objective(name, args, info.hidden_size))

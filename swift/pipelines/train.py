@@ -83,6 +83,7 @@ class TrainingRun:
         from swift.pipelines.embedding import as_trained
         from swift.pipelines.methods import settle
         from swift.pipelines.templates import template_for
+        from swift.trainers import own
         from swift.trainers.report import check_trackers
         from swift.trainers.resume import resolve_resume
         from swift.trainers.rundir import run_dir_for
@@ -119,7 +120,9 @@ class TrainingRun:
         self.processor = as_trained(_with_template(loaded.processor, self.template), args)
         self.model = self._tuned(loaded)
         if self.objective.module is not None:
-            self.model.add_module('objective', self.objective.module)  # so that optimizer, processes and clipping see it
+            own.attach(self.model, self.objective.module)
+            if args.resume_only_model and checkpoint:
+                own.load_own(self.objective.module, checkpoint)
         self.trainer = self._trainer()
 
     def _save_validation_rows(self, args: Any, data: Any) -> None:

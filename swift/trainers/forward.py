@@ -100,10 +100,12 @@ class ModelActor:
         """Log-probabilities of the N labelled tokens; `want` names optional fields of AnswerTokens."""
         found = answers(batch)
         size = found.index.numel() * self._vocabulary()
-        if self.plan.tail is None or not self.plan.selects or size <= self._limit(batch.input_ids.device):
+        whole = size <= self._limit(batch.input_ids.device) and 'hidden' not in want
+        if self.plan.tail is None or not self.plan.selects or whole:
             with self.around():
                 logits = self._logits(batch, found.index - 1)
-            return answer_tokens(found, statistics(logits, found.targets, want), want)
+            tokens = answer_tokens(found, statistics(logits, found.targets, want), want)
+            return replace(tokens, hidden=self._apart(batch, found.index - 1)) if 'hidden' in want else tokens
         return self._chunked(batch, found, want)
 
     def logits(self, batch: Batch, index: Tensor | None = None) -> Tensor:
@@ -173,7 +175,7 @@ class ModelActor:
         implementation = getattr(self.base.config, '_attn_implementation', None)
         by_segment = batch.flat and implementation in (SEGMENTS, SEGMENTS_EAGER)
         handle = self.head.register_forward_pre_hook(hook) if hook else nullcontext()
-        noisy = self._noise(batch) if self.noise and self.base.training and torch.is_grad_enabled() else nullcontext()
+        noisy = self._noise(batch) if self.noise and self.base.training else nullcontext()
         with handle, noisy, segments(batch.lengths.tolist()) if by_segment else nullcontext():
             return self.module(**inputs)
 
@@ -235,7 +237,13 @@ class ModelActor:
             chunk = CHUNK if device.type == 'cpu' else CHUNK * 8
             rows = max(1, min(chunk, self._limit(device)) // self._vocabulary())
             row = chunked_statistics(self._apply_head, hidden, found.targets, want, rows, self.random_head)
-        return answer_tokens(found, row, want)
+        return replace(answer_tokens(found, row, want), hidden=hidden if 'hidden' in want else None)
+
+    @torch.no_grad()
+    def _apart(self, batch: Batch, index: Tensor) -> Tensor:
+        """[N, H] hidden states at the flat positions `index`, by a forward of their own."""
+        hidden = self.hidden(batch)
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, index)
 
     def _apply_head(self, hidden: Tensor) -> Tensor:
         return self.plan.tail(self.head(hidden[None])[0])
@@ -256,14 +264,19 @@ def _row(batch: Batch, number: int) -> Batch:
     """One row of a padded batch, without its padding, as a flat batch."""
     length = int(batch.lengths[number])
     part = (slice(number, number + 1), slice(0, length))
-    return Batch(batch.input_ids[part], batch.labels[part], batch.position_ids[part], batch.lengths[number : number + 1])
+    media = {name: value[part] for name, value in (batch.media or {}).items() if value.shape == batch.input_ids.shape}
+    return Batch(batch.input_ids[part], batch.labels[part], batch.position_ids[part], batch.lengths[number : number + 1], media=media)
 
 
 def _cut_apart(batch: Batch) -> list[Batch]:
     """The segments of a flat batch, each as a flat batch of its own."""
     sizes = batch.lengths.tolist()
     parts = zip(*(value.split(sizes, -1) for value in (batch.input_ids, batch.labels, batch.position_ids)), strict=True)
-    return [Batch(*part, batch.lengths[number : number + 1]) for number, part in enumerate(parts)]
+    media = {name: value.split(sizes, -1) for name, value in (batch.media or {}).items() if value.shape == batch.input_ids.shape}
+    return [
+        Batch(*part, batch.lengths[number : number + 1], media={name: pieces[number] for name, pieces in media.items()})
+        for number, part in enumerate(parts)
+    ]
 
 
 def hidden_of(output: Any) -> Tensor:

@@ -25,6 +25,7 @@ from swift.parallel import group
 from swift.trainers.feed import Feed, MicroBatch, sized
 from swift.trainers.forward import ModelActor, Plan
 from swift.trainers.meter import Meter
+from swift.trainers.own import aside, load_own, own_rate, save_own
 from swift.tuners.restore import restore_weights
 
 
@@ -238,9 +239,14 @@ class Trainer(transformers.Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """By the registered maker, else transformers' choice."""
-        if self._maker is None or self.optimizer is not None:
-            return super().create_optimizer() if model is None else super().create_optimizer(model)
-        self.optimizer = self._maker.create_optimizer()
+        if self.optimizer is not None:
+            return self.optimizer
+        if self._maker is None:
+            super().create_optimizer() if model is None else super().create_optimizer(model)
+        else:
+            self.optimizer = self._maker.create_optimizer()
+        if self.objective is not None and self.objective.module is not None and self.objective.module_learning_rate:
+            own_rate(self.optimizer, self.objective.module, self.objective.module_learning_rate)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -274,19 +280,30 @@ class Trainer(transformers.Trainer):
         if self._write_weights is None or model is not None:  # sharded models have a loader of their own
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            restore_weights(self.model, resume_from_checkpoint)
+            self._fill(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if self._write_weights is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_best_model()
         else:
-            restore_weights(self.model, self.state.best_model_checkpoint)
+            self._fill(self.state.best_model_checkpoint)
+
+    def _fill(self, checkpoint: str) -> None:
+        """The weights of a checkpoint into the model, and the method's own into it."""
+        with aside(self.model) as own:
+            restore_weights(self.model, checkpoint)
+            if own is not None:
+                load_own(own, checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self._write_weights is None:
             super()._save(output_dir, state_dict)
         else:
-            self._write_weights(self.model, output_dir or self.args.output_dir)
+            folder = output_dir or self.args.output_dir
+            with aside(self.model) as own:
+                self._write_weights(self.model, folder)
+                if own is not None:
+                    save_own(own, folder)
 
 
 def _takes(function: Callable, name: str) -> bool:
