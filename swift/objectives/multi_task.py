@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from swift.core.errors import RowError, SwiftError, did_you_mean
 from swift.core.types import Actors, AnswerTokens, Batch, Conversation, Loss, Sample, Template
+from swift.objectives.preference import missing
 from swift.objectives.sft import SFT, whole_answers
 
 UNKNOWN = -1
@@ -104,10 +105,10 @@ class MultiTask(SFT):
     def _mistake(self, talk: Conversation) -> RowError | None:
         if talk.channel in self.numbers or (talk.channel is None and self.routing == 'learned'):
             return None
-        known = f'known: {", ".join(self.names)}'
+        known = ', '.join(self.names)
         if talk.channel is None:
-            return RowError('the row names no task;', talk.source, f'its column task or channel does; {known}')
-        return RowError(f'unknown task {talk.channel!r};', talk.source, did_you_mean(talk.channel, self.names) or known)
+            return missing(talk, 'task', f'channel or task (known: {known})')
+        return RowError(f'unknown task {talk.channel!r};', talk.source, did_you_mean(talk.channel, self.names) or f'known: {known}')
 
     def collate(self, samples: Sequence[Sample], padded: bool = False) -> Batch:
         """The micro-batch, with the number of every segment's task."""
