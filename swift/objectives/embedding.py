@@ -70,7 +70,8 @@ class Embedding(Objective):
         """What decides which texts of a row are used, and whether eos ends them."""
         args = self.args
         return repr((
-            self.name, args.infonce_use_batch, args.infonce_hard_negatives, args.max_positive_samples, args.max_negative_samples, args.pooling,
+            self.name, args.infonce_use_batch, args.infonce_include_qq, args.infonce_include_dd, args.infonce_hard_negatives,
+            args.max_positive_samples, args.max_negative_samples, args.pooling,
         ))  # fmt: skip
 
     def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
@@ -100,8 +101,8 @@ class Embedding(Objective):
                 return missing(talk, 'label (how similar its two texts are)', f'label or score, or for 1 and 0 from {NEGATIVES}')
             wrong = _score_mistake(talk, self.name)
         else:
-            needs = self.name == 'triplet' or (self.name == 'infonce' and not args.infonce_use_batch)
-            if needs and not negatives:
+            alone = not (args.infonce_use_batch or args.infonce_include_qq or args.infonce_include_dd)
+            if not negatives and (self.name == 'triplet' or (self.name == 'infonce' and alone)):
                 return missing(talk, 'text that does not belong to it', NEGATIVES)
             wrong = _label_mistake(talk, self.name)
         return wrong or ([talk.messages, *positives, *negatives], len(positives))
