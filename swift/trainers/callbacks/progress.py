@@ -119,13 +119,23 @@ class ProgressCallback(TrainerCallback):
         return ' | '.join(parts)
 
 
-FIGURES = {'loss': '.4f', 'token_acc': '.4f', 'seq_acc': '.4f', 'grad_norm': '.3g', 'learning_rate': '.3g',
-           'rouge-l': '.2f', 'bleu-4': '.2f', 'exact_match': '.2f'}
-"""The figures worth a place on the line, and how they are written."""
+FIGURES = {
+    'loss': '.4f', 'token_acc': '.4f', 'seq_acc': '.4f', 'accuracy': '.4f', 'f1': '.4f', 'f1_macro': '.4f', 'rewards/accuracies': '.4f',
+    'rewards/margins': '.3g', 'kl': '.3g', 'recall@1': '.4f', 'mrr': '.4f', 'ndcg@10': '.4f', 'spearman': '.4f', 'mse': '.3g',
+    'grad_norm': '.3g', 'learning_rate': '.3g', 'rouge-l': '.2f', 'bleu-4': '.2f', 'exact_match': '.2f',
+}  # fmt: skip
+"""The figures worth a place on the line, in this order, and how they are written. Losses of tasks and channels follow the loss."""
 
 
 def _figures(logs: dict[str, Any], prefix: str = '') -> list[str]:
-    return [f'{prefix}{name} {float(logs[prefix + name]):{form}}' for name, form in FIGURES.items() if prefix + name in logs]
+    shown = []
+    for name, form in FIGURES.items():
+        if prefix + name in logs:
+            shown.append(f'{prefix}{name} {float(logs[prefix + name]):{form}}')
+        if name == 'loss':
+            parts = sorted(key for key in logs if key.startswith(f'{prefix}loss_'))
+            shown += [f'{key} {float(logs[key]):{form}}' for key in parts]
+    return shown
 
 
 def duration(seconds: float) -> str:
