@@ -71,6 +71,7 @@ class Trainer(transformers.Trainer):
         self._micro: list[tuple[Tensor, Batch]] = []
         self._step_weight: Tensor | None = None
         self._skipped = 0
+        self._draws_from: str | None = None
         if objective is not None:
             self.model_accepts_loss_kwargs = True  # says to the loop: divided over the whole step already
             self._matrix_size = sum(p.numel() for p in self.model.parameters()) - sum(
@@ -113,8 +114,16 @@ class Trainer(transformers.Trainer):
         self._step_weight = self._total(weight.to(device)).clamp(min=1e-8)
         self.meter.count_tokens(sum(int(b.lengths.sum()) for b in batches if not b.extra.get('filler')))
         batches = [batch.to(device, non_blocking=True) for batch in batches]
+        if self._draws_from is not None:
+            self._load_rng_state(self._draws_from)
         self._prepare(batches, self._actors(self.model_wrapped))
         return [MicroBatch(batch, self.model) for batch in batches], self._step_weight
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Once in a resumed run, before the first step is prepared: the loop itself does it after that, but `prepare` may draw."""
+        if self.objective is None or self._draws_from is not None:
+            self._draws_from = None
+            super()._load_rng_state(checkpoint)
 
     def _prepare(self, batches: list[Batch], actors: Actors) -> None:
         with torch.no_grad(), self.accelerator.autocast():
@@ -221,8 +230,10 @@ class Trainer(transformers.Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train, from the start or from a checkpoint (a path) with the data where it was."""
-        if self.objective is not None and isinstance(resume_from_checkpoint, str) and self._restore:
-            self._skipped = self._go_to(resume_from_checkpoint)
+        if self.objective is not None and isinstance(resume_from_checkpoint, str):
+            self._draws_from = resume_from_checkpoint
+            if self._restore:
+                self._skipped = self._go_to(resume_from_checkpoint)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _go_to(self, checkpoint: str) -> int:

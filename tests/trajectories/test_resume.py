@@ -55,6 +55,22 @@ def test_resumed_run_is_the_uninterrupted_run(tmp_path, case):
             same_bits({'m': one['exp_avg'], 'v': one['exp_avg_sq']}, {'m': two['exp_avg'], 'v': two['exp_avg_sq']})
 
 
+def test_what_a_method_draws_before_a_step_is_drawn_again(tmp_path):
+    """`prepare` may forward with dropout; the random state must be back before it, and not go back again after it."""
+
+    def trainer(folder):
+        made = make_trainer(str(folder), max_steps=5)
+        made.objective.prepare = lambda batches, actors, gather: [batch.extra.update(drawn=torch.rand(3)) for batch in batches]
+        return made
+
+    straight = trainer(tmp_path / 'straight')
+    straight.train()
+    for k in (2, 3):
+        resumed = trainer(tmp_path / f'resumed{k}')
+        resumed.train(resume_from_checkpoint=str(tmp_path / 'straight' / f'checkpoint-{k}'))
+        same_bits(weights(straight), weights(resumed))
+
+
 @pytest.mark.parametrize('packing', [False, True], ids=['rows', 'packed'])
 @pytest.mark.parametrize('k', [2, 6], ids=['epoch 1', 'later epoch'])
 def test_streamed_rows_resume_the_same(tmp_path, packing, k):
