@@ -268,6 +268,10 @@ class Template(Protocol):
         """The inference prompt: everything up to where the assistant's next words go."""
         ...
 
+    def words(self, texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """For texts given as words: their ids without special tokens, and the token range of every word."""
+        ...
+
     def decode(self, completion: Completion) -> Message:
         """The assistant message of a completion: content, reasoning_content, tool_calls."""
         ...

@@ -94,8 +94,8 @@ def _report(store: TokenStore, title: str, seconds: float | None) -> None:
     if not len(store):
         raise DatasetError('no row is left to train on;', 'see the bad rows above, or --max_length')
     how = 'read from the cache' if seconds is None else f'in {seconds:.1f} s, {store.meta["good"] / max(seconds, 1e-9):,.0f} rows/s'
-    get_logger().info('%s: %s samples, %s tokens (%s), %.1f %% of them trained', title, f'{len(store):,}',
-                      f'{store.meta["tokens"]:,}', how, 100 * store.labelled / max(1, store.meta['tokens']))  # fmt: skip
+    trained = f', {100 * store.labelled / max(1, store.meta["tokens"]):.1f} % of them trained' if store.labelled else ''
+    get_logger().info('%s: %s samples, %s tokens (%s)%s', title, f'{len(store):,}', f'{store.meta["tokens"]:,}', how, trained)
 
 
 def _judged(results: Iterable[tuple[Chunk, int, list[RowError]]], counted: BadRows) -> Iterator[tuple[Chunk, int]]:

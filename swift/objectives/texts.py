@@ -76,11 +76,12 @@ def encode_texts(texts: Sequence[Sequence[Message]], template: Template, *, end:
             ids = next(encoded)
             after = own.after or (() if eos is None or ids[-1:] == [eos] else (eos,))
             before = () if tuple(ids[: len(own.before)]) == own.before else own.before
-            results[number] = _cut(ids, before, after, template)
+            results[number] = cut(ids, before, after, template)
     return results
 
 
-def _cut(ids: list[int], before: tuple[int, ...], after: tuple[int, ...], template: Template) -> list[int] | RowError:
+def cut(ids: list[int], before: tuple[int, ...], after: tuple[int, ...], template: Template) -> list[int] | RowError:
+    """`ids` between its special tokens, cut by `truncation_strategy` to `max_length`; RowTooLong where the strategy is delete."""
     limit, size = template.max_length, len(ids) + len(before) + len(after)
     if limit is not None and size > limit:
         if template.truncation_strategy == 'delete':

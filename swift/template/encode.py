@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from swift.arguments.template import TemplateArgs
@@ -363,6 +364,18 @@ class Template:
         else:
             text = self._asked(finder, messages, tools)
         return Prompt(tokens.ids(text), text, **stops)
+
+    def words(self, texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """For texts given as words: their ids, joined by blanks and without special tokens, and the token range of every word.
+
+        A range begins with the word's own first token; it is empty where the tokenizer drops the word.
+        """
+        joined, spans = [], []
+        for text in texts:
+            starts = list(accumulate((len(word) + 1 for word in text), initial=0))
+            joined.append(' '.join(text))
+            spans.append([(max(start - 1, 0), start + len(word)) for start, word in zip(starts, text, strict=False)])
+        return [(encoded.ids, encoded.spans) for encoded in self._need_tokens().batch(joined, spans)]
 
     def decode(self, completion: Completion) -> Message:
         """The assistant message of a completion: content, reasoning_content, tool_calls."""
