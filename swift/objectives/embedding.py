@@ -25,6 +25,7 @@ from swift.objectives.base import Objective
 from swift.objectives.custom import build, loss_map
 from swift.objectives.embedding_losses import ANCHOR, LOSSES, NEGATIVE, POSITIVE, Items, Step, matryoshka
 from swift.objectives.pool import pool
+from swift.objectives.group import as_group
 from swift.objectives.preference import missing
 from swift.objectives.replay import Chance, replayed
 from swift.objectives.retrieval import pearson, search_metrics, spearman
@@ -76,7 +77,7 @@ class Embedding(Objective):
 
     def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
         """One sample a row, its segments the anchor, the positives and the negatives."""
-        groups = [self._texts(talk) for talk in conversations]
+        groups = [self._texts(as_group(talk)) for talk in conversations]
         texts = [text for group in groups if not isinstance(group, RowError) for text in group[0]]
         encoded = iter(encode_texts(texts, template, end=self.args.pooling == 'last'))
         results: list[list[Sample] | RowError] = []

@@ -24,6 +24,7 @@ from swift.objectives import loss_names
 from swift.objectives.base import Objective
 from swift.objectives.custom import build, loss_map
 from swift.objectives.embedding import NEGATIVES, Texts, grouped, number
+from swift.objectives.group import as_group
 from swift.objectives.preference import missing
 from swift.objectives.retrieval import group_metrics
 from swift.objectives.texts import ending, fitted, name_of_text, text_of
@@ -59,7 +60,7 @@ class Reranker(Objective):
         results: list[list[Sample] | RowError] = []
         for talk in conversations:
             try:
-                results.append([self._encode(talk, reader)])
+                results.append([self._encode(as_group(talk), reader)])
             except RowError as error:
                 results.append(error.at(talk.source))
         return results
