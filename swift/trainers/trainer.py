@@ -116,6 +116,7 @@ class Trainer(transformers.Trainer):
         batches = [batch.to(device, non_blocking=True) for batch in batches]
         if self._draws_from is not None:
             self._load_rng_state(self._draws_from)
+        self.model_wrapped.train()  # the loop does so with the first micro-batch; what `prepare` sees must be the same model
         self._prepare(batches, self._actors(self.model_wrapped))
         return [MicroBatch(batch, self.model) for batch in batches], self._step_weight
 
