@@ -24,8 +24,8 @@ from swift.objectives import loss_names
 from swift.objectives.base import Objective
 from swift.objectives.custom import build, loss_map
 from swift.objectives.embedding_losses import ANCHOR, LOSSES, NEGATIVE, POSITIVE, Items, Step, matryoshka
-from swift.objectives.pool import pool
 from swift.objectives.group import as_group
+from swift.objectives.pool import pool
 from swift.objectives.preference import missing
 from swift.objectives.replay import Chance, replayed
 from swift.objectives.retrieval import pearson, search_metrics, spearman
