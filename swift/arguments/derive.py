@@ -190,7 +190,7 @@ _TRAIN: list[Rule] = [seeds, method, classes, pooling, tasks, lengths, learning_
 
 RULES: dict[str, list[Rule]] = {
     **dict.fromkeys(TRAINING, _TRAIN),
-    'infer': [seeds, streaming_answers],
+    'infer': [seeds, method, streaming_answers],
     'export': [merged_directory],
     'merge-lora': [merged_directory],
 }

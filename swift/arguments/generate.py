@@ -49,4 +49,4 @@ class InferArgs:
     val_dataset_sample: int | None = None
     """Answer only this many rows of the validation data."""
     metric: Literal['acc', 'rouge'] | None = None
-    """Compare the answers with the rows' own: exact match, or ROUGE and BLEU."""
+    """Compare the answers with the rows' own: acc (exact match; of models that give numbers the figures of their task), or ROUGE and BLEU."""

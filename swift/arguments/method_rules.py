@@ -93,6 +93,20 @@ METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
         lambda v: not {'contrastive', 'online_contrastive', 'triplet'} & set(losses(v)),
         'unless --loss_type is contrastive, online_contrastive or triplet',
     ),
+    NoEffect(flags('pooling'), lambda v: v['task_type'] != 'embedding', 'unless --task_type is embedding', ('infer',)),
+    NoEffect(
+        flags('positive_token negative_token'),
+        lambda v: v['task_type'] != 'generative_reranker',
+        'unless --task_type is generative_reranker',
+        ('infer',),
+    ),
+    NoEffect(flags('num_labels class_names problem_type'), lambda v: v['task_type'] not in ('seq_cls', 'token_cls'), 'with a model without classes', ('infer',)),
+    NoEffect(
+        flags('max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs stream response_prefix'),
+        lambda v: v['task_type'] not in ('causal_lm', 'multi_task'),
+        'with a model that generates nothing',
+        ('infer',),
+    ),
     NoEffect(
         flags('listwise_temperature'), lambda v: 'listwise_reranker' not in losses(v), 'unless --loss_type is listwise_reranker'
     ),

@@ -32,7 +32,7 @@ Forward = Callable[[Sequence[Sample]], Sequence[np.ndarray]]
 class Reading(Protocol):
     """What the outputs of one sample mean."""
 
-    def __call__(self, talk: Conversation, values: np.ndarray) -> Result: ...
+    def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result: ...
 
 
 class ScoringEngine:
@@ -65,7 +65,7 @@ class ScoringEngine:
         places = [index for index, sample in enumerate(samples) if isinstance(sample, Sample)]
         for batch in self._batches(places, samples):
             for index, values in zip(batch, self._forward([samples[index] for index in batch]), strict=True):
-                results[index] = self._result(conversations[index], np.asarray(values, dtype=np.float64))
+                results[index] = self._result(conversations[index], samples[index], np.asarray(values, dtype=np.float64))
         return results
 
     def infer_each(self, conversations: Iterable[Conversation | SwiftError]) -> Iterator[Result | SwiftError]:
@@ -77,10 +77,10 @@ class ScoringEngine:
             for item in window:
                 yield next(results) if isinstance(item, Conversation) else item
 
-    def _result(self, talk: Conversation, values: np.ndarray) -> Result | SwiftError:
+    def _result(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result | SwiftError:
         if not np.isfinite(values).all():
             return RowError('the model gives no finite number for it', talk.source)
-        return self._read(talk, values)
+        return self._read(talk, sample, values)
 
     def _batches(self, places: list[int], samples: Sequence[Any]) -> Iterator[list[int]]:
         """Indices of samples that run together, longest first."""
@@ -106,7 +106,7 @@ class Classes:
     names: Sequence[str] = ()
     problem_type: str = 'single_label_classification'
 
-    def __call__(self, talk: Conversation, values: np.ndarray) -> Result:
+    def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result:
         """`response`: the class; the list of classes above one half (multi label); the value or values (regression)."""
         row = values[0]
         if self.problem_type == 'regression':
@@ -124,28 +124,30 @@ class Classes:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one text → the class of each. `names`: the classes by number."""
+    """The words of one text → the class of each. `names`: the classes by number.
+
+    `Sample.extra` says which words the outputs belong to: from number `first` on, those that `own` a token.
+    """
 
     names: Sequence[str] = ()
 
-    def __call__(self, talk: Conversation, values: np.ndarray) -> Result:
-        """`response`: one class a word; `words`: each word with its class and the probability of that."""
-        shares = softmax(values)
-        best = shares.argmax(-1)
-        names = [self.names[number] if self.names else int(number) for number in best]
-        words = words_of(talk)
-        listed = [
-            {'word': word, 'label': name, 'probability': _number(share)}
-            for word, name, share in zip(words, names, shares.max(-1), strict=True)
-        ]
-        return {'response': names, 'words': listed}
+    def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result:
+        """`response`: one class a word, None for words that were cut off; `words`: each with its class and the probability of that."""
+        words, extra = words_of(talk), sample.extra or {}
+        listed: list[Result] = [{'word': word, 'label': None} for word in words]
+        own = extra.get('own') or [True] * len(values)
+        for place, (there, shares) in enumerate(zip(own, softmax(values), strict=True), extra.get('first', 0)):
+            if there:
+                best = int(shares.argmax())
+                listed[place] |= {'label': self.names[best] if self.names else best, 'probability': _number(shares[best])}
+        return {'response': [word['label'] for word in listed], 'words': listed}
 
 
 @dataclass(frozen=True)
 class Reward:
     """An answer → its score; a row with rejected answers → the scores of all, and by how much the chosen one leads."""
 
-    def __call__(self, talk: Conversation, values: np.ndarray) -> Result:
+    def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result:
         """`response`: the score of the (chosen) answer; `rejected_scores` and `margin` (to the best of them) where there are any."""
         chosen, *others = (_number(value) for value in values[:, 0])
         if not others:
@@ -159,7 +161,7 @@ class Vectors:
 
     dims: int | None = None
 
-    def __call__(self, talk: Conversation, values: np.ndarray) -> Result:
+    def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result:
         """`response`: the vector of the text itself; `similarities`: cosines with the row's positives, then its negatives."""
         vectors = values[:, : self.dims] if self.dims else values
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
@@ -173,7 +175,7 @@ class Vectors:
 class Ranking:
     """A query and its documents → the score of each. The outputs are log-odds of belonging; scores are probabilities."""
 
-    def __call__(self, talk: Conversation, values: np.ndarray) -> Result:
+    def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result:
         """`response`: one score a document, positives first, then negatives; `ranking`: their numbers, best first."""
         scores = sigmoid(values[:, 0])
         order = np.argsort(-values[:, 0], kind='stable')  # the log-odds still tell scores apart that round to 1

@@ -1,4 +1,4 @@
-"""`swift infer`: ask a model in the terminal, or let it answer the rows of a file."""
+"""`swift infer`: ask a model in the terminal, or let it answer the rows of a file; in words, or with numbers (`scoring`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from swift.arguments.methods import METHODS
 from swift.core.errors import DatasetError, RowError, SwiftError
 from swift.core.jsonl import append_to_jsonl
 from swift.core.log import get_logger
@@ -28,7 +29,7 @@ def infer_main(args: Any = None) -> list[dict[str, Any]]:
 
 
 class SwiftInfer(SwiftPipeline):
-    """The pipeline of `swift infer`. `engine` answers; it is built with the pipeline."""
+    """The pipeline of `swift infer`. `engine` answers; it is built with the pipeline. `scorer`: None for models that generate."""
 
     command = 'infer'
 
@@ -36,12 +37,17 @@ class SwiftInfer(SwiftPipeline):
         super().__init__(args)
         self.result_path = _result_path(self.args)
         self.rows = _rows(self.args)
-        self.engine = build_engine(self.args)
+        self.scorer = build_scorer(self.args)
+        self.engine = self.scorer.engine if self.scorer else build_engine(self.args)
 
     def run(self) -> list[dict[str, Any]]:
         """Rows of a file when there are any to answer, else a conversation in the terminal."""
         if self.rows is not None:
             return self._answer_rows()
+        if self.scorer:
+            from swift.pipelines.scoring_chat import ScoringChat
+
+            return ScoringChat(self.scorer, plain=not self.args.use_chat_template, result_path=self.result_path).run()
         from swift.pipelines.chat import Chat
 
         chat = Chat(self.engine, request_config(self.args), stream=bool(self.args.stream), result_path=self.result_path)
@@ -53,15 +59,43 @@ class SwiftInfer(SwiftPipeline):
         config = request_config(args)
         started = time.perf_counter()
         written: list[dict[str, Any]] = []
-        answers = self._streamed(count, config) if args.stream else self._batched(count, config)
+        answers = self._scored(count) if self.scorer else self._streamed(count, config) if args.stream else self._batched(count, config)
         with _Writer(self.result_path, args.write_batch_size) as writer:
             for row in answers:
                 writer.add(row)
                 written.append(row)
         _report(written, time.perf_counter() - started, self.result_path)
-        if args.metric and (scores := _scores(args.metric, written)):
+        if args.metric and (scores := self._figures if self.scorer else _scores(args.metric, written)):
             print(' '.join(f'{name}={value:.4f}' for name, value in scores.items()))
         return written
+
+    def _scored(self, count: int) -> Iterator[dict[str, Any]]:
+        """Results of a scoring model; what `--metric` says about them is left in `_figures`."""
+        from tqdm import tqdm
+
+        talks: list[Any] = []
+        good: list[tuple[Any, Any]] = []
+        results = self.engine.infer_each(self._read(count, talks))
+        for index, result in enumerate(tqdm(results, total=count, unit='row', dynamic_ncols=True, disable=None)):
+            if self.args.strict and isinstance(result, SwiftError):
+                raise result
+            yield score_row(result, talks[index])
+            if self.args.metric and not isinstance(result, SwiftError):
+                good.append((talks[index], result))
+            talks[index] = None
+        self._figures = self.scorer.figures(*zip(*good, strict=True)) if good else {}
+        if self.args.metric and not self._figures:
+            logger.warning('--metric %s: no row has a label to compare with', self.args.metric)
+
+    def _read(self, count: int, talks: list[Any]) -> Iterator[Any]:
+        """The conversation of every row, noted in `talks` too, or the mistake in it."""
+        for index in range(count):
+            try:
+                talk = self.rows[index]
+            except RowError as error:
+                talk = error
+            talks.append(None if isinstance(talk, SwiftError) else talk)
+            yield talk
 
     def _asked(self, count: int, config: Any, found: list[Any]) -> Iterator[Any]:
         """What the engine is asked row by row; the conversation (or the mistake in the row) is noted in `found`."""
@@ -101,6 +135,18 @@ class SwiftInfer(SwiftPipeline):
             except SwiftError as error:
                 answer = error
             yield _row(answer, conversation, labels)
+
+
+def build_scorer(args: Any) -> Any:
+    """The Scorer of a model that answers with numbers; None for models that generate."""
+    from swift.pipelines.scoring import SCORING, Scorer, task_of
+
+    task = task_of(args)
+    if task not in SCORING:
+        return None
+    usual = METHODS[task].defaults  # of a model whose own files tell the task
+    args = replace(args, task_type=task, **{name: value for name, value in usual.items() if name not in args.sources})
+    return Scorer(_merged(args) if args.merge_lora else args)
 
 
 def build_engine(args: Any) -> Any:
@@ -231,6 +277,17 @@ def _row(answer: Any, conversation: Any, labels: str | None) -> dict[str, Any]:
     return {**row, **media, **extra, 'usage': vars(answer.usage)}
 
 
+def score_row(result: Any, talk: Any) -> dict[str, Any]:
+    """One line of the result file of a scoring model."""
+    from swift.dataset.convert import to_row
+
+    asked = {} if talk is None else to_row(talk)
+    label = asked.pop('label', None)
+    if isinstance(result, SwiftError):
+        return {'response': None, 'labels': label, 'error': str(result), **asked}
+    return {**result, 'labels': label, **{key: value for key, value in asked.items() if key not in result}}
+
+
 def _shown(content: Any) -> str:
     return content if isinstance(content, str) else str(content)
 
@@ -242,7 +299,11 @@ def _report(rows: list[dict[str, Any]], seconds: float, path: str) -> None:
         logger.warning('not answered: %s', row['error'])
     if failed:
         logger.warning('%d of %d rows were not answered; their "error" says why', len(failed), len(rows))
-    logger.info('%d answers, %d tokens in %.1f s (%.0f tokens/s)', len(rows) - len(failed), tokens, seconds, tokens / max(seconds, 1e-9))
+    answered, seconds = len(rows) - len(failed), max(seconds, 1e-9)
+    if tokens:
+        logger.info('%d answers, %d tokens in %.1f s (%.0f tokens/s)', answered, tokens, seconds, tokens / seconds)
+    else:
+        logger.info('%d answers in %.1f s (%.0f rows/s)', answered, seconds, answered / seconds)
     logger.info('results: %s', path)
 
 
