@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from swift.core.errors import DatasetError
-from swift.dataset.convert import AutoPreprocessor
+from swift.core.types import Row
+from swift.dataset.convert import RESPONSE, AutoPreprocessor
 from swift.dataset.messages import Tags
 from swift.dataset.registry import DatasetMeta, SubsetDataset, meta_of_custom
 from swift.dataset.tasks import TaskPreprocessor, check_templates
@@ -96,7 +97,20 @@ def _preprocessor(name: str, entry: Mapping[str, Any], path: Path) -> AutoPrepro
     elif declared.get('messages'):
         columns[declared['messages']] = 'messages'
     columns = {theirs: ours for theirs, ours in columns.items() if theirs != ours}
-    return AutoPreprocessor(columns=columns, tags=_tags(entry.get('tags') or {}))
+    kind = RankedPreprocessor if entry.get('ranking') else AutoPreprocessor
+    return kind(columns=columns, tags=_tags(entry.get('tags') or {}))
+
+
+class RankedPreprocessor(AutoPreprocessor):
+    """Rows of `"ranking": true`: a response that is a list holds the chosen answer first, then the rejected ones."""
+
+    def preprocess(self, row: Row) -> Row | None:
+        name = self.first(row, RESPONSE)
+        answers = row.get(name) if name else None
+        if isinstance(answers, (list, tuple)) and len(answers) > 1:
+            row = {**row, 'chosen': answers[0], 'rejected': list(answers[1:])}
+            del row[name]
+        return super().preprocess(row)
 
 
 def _tags(declared: Mapping[str, str]) -> Tags:

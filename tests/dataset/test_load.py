@@ -299,6 +299,62 @@ def test_task_templates(tmp_path):
         found[3]
 
 
+def test_ranked_answers(tmp_path):
+    write_jsonl(tmp_path / 'r.jsonl', [{'instruction': 'q', 'input': '', 'output': ['good', 'bad', 'worse']},
+                                       {'instruction': 'q', 'chosen': 'good', 'rejected': 'bad'}])  # fmt: skip
+    found = DatasetLoader.load('ranked', dataset_dir=write_info(tmp_path, {'ranked': {'file_name': 'r.jsonl', 'ranking': True}}))
+    for index, others in ((0, ['worse']), (1, [])):
+        assert [found[index].messages[-1]['content'], found[index].rejected[-1]['content']] == ['good', 'bad']
+        assert [messages[-1]['content'] for messages in found[index].negatives or []] == others
+
+
+def test_answers_of_tasks(tmp_path):
+    rows = [
+        {'task': 'sum', 'text': 'long', 'summary': 'short'},
+        {'task': 'sum', 'text': 'long'},
+        {'task': 'sum', 'text': 'long', 'resume': 'short'},
+        {'task': 'own', 'text': 'long', 'resume': 'short', 'answer': 'no', 'channel': 'x'},
+        {'task': 'own', 'text': 'long'},
+        {'task': 'sum'},
+        {'task': 'sun', 'text': 'long'},
+        {'task': 'own', 'messages': [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]},
+    ]  # fmt: skip
+    write_jsonl(tmp_path / 't.jsonl', rows)
+    templates = {'sum': {'prompt_template': 'T: {text}'}, 'own': {'system': 's', 'prompt_template': '{text}', 'answer': 'resume'}}
+    folder = write_info(tmp_path, {'t': {'file_name': 't.jsonl', 'task_templates': templates}})
+    found = DatasetLoader.load('t', dataset_dir=folder)
+    assert contents(found.take([0, 1, 3, 7])) == [
+        [('user', 'T: long'), ('assistant', 'short')], [('user', 'T: long')],
+        [('system', 's'), ('user', 'long'), ('assistant', 'short')], [('system', 's'), ('user', 'q'), ('assistant', 'a')],
+    ]  # fmt: skip
+    assert [found[index].channel for index in (0, 3, 7)] == ['sum', 'own', 'own']
+    for index, what in (
+        (2, r"the task 'sum' finds no answer in the columns \['resume'\]; it is read from response, .*, summary, translation; name the column"),
+        (4, r"the task 'own' finds no answer in the columns \[\]; it is read from resume; add it"),
+        (5, r"the task 'sum' needs the columns \['text'\], the row has \[\]"),
+        (6, "unknown task 'sun'; did you mean 'sum'"),
+    ):  # fmt: skip
+        with pytest.raises(RowError, match=what) as wrong:
+            found[index]
+        assert str(wrong.value).startswith(f'{tmp_path}/t.jsonl:{index + 1}: ')
+    write_info(tmp_path, {'t': {'file_name': 't.jsonl', 'task_templates': {'sum': {'prompt': '{text}'}}}})
+    with pytest.raises(DatasetError, match=r"the template of 'sum' has unknown keys \['prompt'\]; known: system, prompt_template, answer"):
+        DatasetLoader.load('t', dataset_dir=folder)
+
+
+def test_names_of_tasks(tmp_path):
+    from swift.dataset.tasks import task_names
+
+    path = write_jsonl(tmp_path / 'c.jsonl', [{'query': 'q', 'response': 'a', **more} for more in ({'channel': 'b'}, {'task': 'a'}, {})])
+    assert task_names(load([path]).train) == ('a', 'b')
+    assert task_names(load([path], streaming=True).train) == ()
+    write_jsonl(tmp_path / 't.jsonl', [{'task': 'z', 'query': 'q', 'response': 'a'}])
+    folder = write_info(tmp_path, {'t': {'file_name': 't.jsonl', 'task_templates': {'z': {}, 'a': {}}}})
+    for streaming in (False, True):
+        assert task_names(load(['t'], dataset_dir=folder, streaming=streaming).train) == ('z', 'a')  # as they are declared
+    assert task_names(load(['t', path], dataset_dir=folder).train) == ('a', 'b', 'z')
+
+
 def test_the_list_dialect(tmp_path):
     write_jsonl(tmp_path / 'c.jsonl', [{'t1': 'q', 't2': 'a'}])
     write_jsonl(tmp_path / 'm.jsonl', [{'msgs': [{'r': 'U', 'c': 'q'}, {'r': 'B', 'c': 'a'}]}])
