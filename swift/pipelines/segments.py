@@ -24,19 +24,14 @@ def part_names(method: str, sample: Sample) -> list[str]:
         positives = int((sample.extra or {}).get('positives', 0))
         return ['anchor', *['positive'] * positives, *['negative'] * (count - 1 - positives)]
     if method in GROUPS:
-        labels = (sample.extra or {}).get('labels')
-        return [f'query with document, {score_name(label)}' for label in labels] if _fits(labels, count) else ['query with document'] * count
+        positives = int((sample.extra or {}).get('positives', 0))
+        return ['query with positive document'] * positives + ['query with negative document'] * (count - positives)
     return []
 
 
 def judgement(label: Any) -> str:
     """What a KTO label says."""
     return 'desirable' if label else 'undesirable'
-
-
-def score_name(label: Any) -> str:
-    """How well a document belongs to its query."""
-    return {1: 'positive', 0: 'negative'}.get(label, f'score {label}')
 
 
 def shown_label(method: str, sample: Sample, names: Sequence[str] = ()) -> str:
@@ -52,7 +47,3 @@ def shown_label(method: str, sample: Sample, names: Sequence[str] = ()) -> str:
 def _named(label: Any, names: Sequence[str]) -> str:
     known = isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names)
     return f'{names[label]} ({label})' if known else str(label)
-
-
-def _fits(labels: Any, count: int) -> bool:
-    return labels is not None and len(labels) == count

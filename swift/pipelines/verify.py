@@ -11,16 +11,25 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from swift.arguments.methods import method_of
 from swift.core.errors import CheckpointError, RowError, SwiftError
-from swift.core.types import IGNORE_INDEX, Conversation
+from swift.core.types import IGNORE_INDEX, Conversation, Sample
 from swift.pipelines.base import SwiftPipeline
+from swift.pipelines.scoring import SCORING
+from swift.pipelines.segments import PAIRS
 
 ROWS = 64
 """Rows whose prompts are compared."""
+
+
+HEAD = ('num_labels', 'class_names', 'problem_type', 'pooling')
+"""What a checkpoint says about its own outputs where the arguments don't."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +86,57 @@ class SwiftVerify(SwiftPipeline):
         rows = self._rows()
         if not rows:
             return Finding(name, None, 'no data set was named (--dataset)')
-        template = self._template
+        if self._method in (*SCORING, 'rm'):
+            return self._texts(rows)
         compared = refused = 0
         for row in rows:
-            if not row.messages or row.messages[-1].get('role') != 'assistant' or row.text:
-                continue
-            try:
-                samples = template.encode(row)
-                prompt = template.prompt(dataclasses.replace(row, messages=row.messages[:-1])).input_ids
-            except RowError:
+            for what, talk in answers_of(row):
+                try:
+                    mistake = self._prompt_mistake(talk)
+                except RowError:
+                    refused += 1
+                    continue
+                compared += 1
+                if mistake:
+                    return Finding(name, False, f'{row.source}{what}: {mistake}')
+        kind = 'answers' if self._method in PAIRS else 'rows'
+        return Finding(name, True if compared else None, f'{compared} {kind} compared, {refused} refused by the template')
+
+    def _prompt_mistake(self, row: Conversation) -> str | None:
+        """What differs between the prompt that is trained on and the one that inference makes; None: nothing. Raises RowError."""
+        sample = self._template.encode(row)[0]
+        prompt = list(self._template.prompt(dataclasses.replace(row, messages=row.messages[:-1])).input_ids)
+        ids = list(sample.input_ids)
+        if ids[: len(prompt)] != prompt:
+            at = next((i for i, (a, b) in enumerate(zip(ids, prompt, strict=False)) if a != b), min(len(ids), len(prompt)))
+            return f'the ids differ from position {at} on'
+        before = np.asarray(sample.labels)[: len(prompt)]
+        if self.args.loss_scale == 'last_round' and (before != IGNORE_INDEX).any():
+            return 'a part of the prompt is trained'
+        return None
+
+    def _texts(self, rows: list[Conversation]) -> Finding:
+        """For models that give numbers: the ids of a row in training are those that swift infer scores."""
+        from swift.objectives import get_objective
+        from swift.pipelines.scoring import encoder_for, method_args
+
+        name = 'training ids = inference ids'
+        settled = method_args(self.args, self._model, self._loaded.info)
+        args = SimpleNamespace(**{**vars(self.args), **{key: value for key, value in vars(settled).items() if key in HEAD}})
+        objective = get_objective(self._method, args)
+        asked = encoder_for(self._method, objective, self._template)(rows)
+        compared = refused = 0
+        for row, trained, scored in zip(rows, objective.encode_batch(rows, self._template), asked, strict=True):
+            if isinstance(trained, RowError) or isinstance(scored, RowError):
                 refused += 1
                 continue
             compared += 1
-            ids = list(samples[0].input_ids)
-            if ids[: len(prompt)] != list(prompt):
-                at = next((i for i, (a, b) in enumerate(zip(ids, prompt, strict=False)) if a != b), min(len(ids), len(prompt)))
-                return Finding(name, False, f'{row.source}: the ids differ from position {at} on')
-            before = np.asarray(samples[0].labels)[: len(prompt)]
-            if self.args.loss_scale == 'last_round' and (before != IGNORE_INDEX).any():
-                return Finding(name, False, f'{row.source}: a part of the prompt is trained')
-        return Finding(name, True if compared else None, f'{compared} rows compared, {refused} refused by the template')
+            theirs = _segments(scored)
+            for sample in trained:
+                missing = [number for number, ids in enumerate(_segments(sample)) if ids not in theirs]
+                if missing:
+                    return Finding(name, False, f'{row.source}: text {missing[0] + 1} of the sample is not what swift infer encodes')
+        return Finding(name, True if compared else None, f'{compared} rows compared, {refused} refused')
 
     def _packing(self) -> Finding:
         """Packed samples give the logits that each gives alone."""
@@ -126,6 +166,10 @@ class SwiftVerify(SwiftPipeline):
             return Finding(name, False, str(error))
 
     # ---- what the checks need, made when first needed
+
+    @property
+    def _method(self) -> str:
+        return method_of(self.command, vars(self.args))
 
     def _rows(self) -> list[Conversation]:
         from swift.dataset.load import load_dataset
@@ -163,3 +207,19 @@ class SwiftVerify(SwiftPipeline):
         from swift.model.load import load_model
 
         return load_model(args)
+
+
+def answers_of(row: Conversation) -> list[tuple[str, Conversation]]:
+    """(which one, the conversation) for every answer of a row that a prompt leads to; [] for rows without one."""
+    if row.text:
+        return []
+    found = [('', row.messages)]
+    if row.rejected:
+        found = [(' (chosen)', row.messages), *((' (rejected)', said) for said in [row.rejected, *(row.negatives or [])])]
+    talks = [(what, dataclasses.replace(row, messages=said, rejected=None, negatives=None)) for what, said in found]
+    return [(what, talk) for what, talk in talks if talk.messages and talk.messages[-1].get('role') == 'assistant']
+
+
+def _segments(sample: Sample) -> list[list[int]]:
+    ends = list(accumulate(sample.segment_lengths))
+    return [list(sample.input_ids[start:end]) for start, end in zip([0, *ends], ends, strict=False)]

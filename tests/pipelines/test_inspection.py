@@ -7,6 +7,7 @@ import pytest
 
 from swift import Swift, doctor_main, plan_main, preview_main, sft_main, verify_main
 from swift.core.errors import SwiftError
+from tests.helpers.methods import CASES
 from tests.pipelines.conftest import write_rows
 
 
@@ -96,3 +97,82 @@ def test_args_json_says_where_values_came_from(quick):
     saved = json.load(open(os.path.join(run, 'args.json')))
     assert saved['sources']['learning_rate'] == 'python' and saved['learning_rate'] == 0.01
     assert saved['versions']['torch'] and saved['max_length'] == 4096 and saved['sources']['max_length'] == 'derived'
+
+
+def test_preview_and_plan_of_pairs(quick, tmp_path, capsys):
+    pairs = write_rows(tmp_path / 'pairs.jsonl', CASES['dpo'].rows(6))
+    settings = {**quick, 'dataset': pairs, 'rlhf_type': 'dpo', 'dataset_shuffle': False}
+    [shown] = preview_main(dict(model=quick['model'], dataset=pairs, rlhf_type='dpo', dataset_shuffle=False, num_samples=1))
+    chosen, rejected = shown['texts']
+    row = CASES['dpo'].rows(1)[0]
+    assert shown['parts'] == ['chosen', 'rejected']
+    assert f'⟦{row["response"]}<|im_end|>⟧' in chosen and f'⟦{row["rejected_response"]}<|im_end|>⟧' in rejected
+    assert '┄┄ chosen · ' in capsys.readouterr().out
+    planned = plan_main(settings)
+    assert planned['method']['losses'] == ['sigmoid'] and planned['data']['samples'] == 6
+    assert planned['memory'].reference == 0
+    out = capsys.readouterr().out
+    assert 'method     dpo (sigmoid); reference: the model without the adapter that is trained' in out and '6 pairs' in out
+    whole = plan_main({**settings, 'tuner_type': 'full', 'loss_type': ['hinge', 'sft']})
+    assert whole['memory'].reference == 4 * whole['parameters']['total']
+    assert 'dpo (hinge + sft); reference: a copy of the model' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'name, parts',
+    [
+        ('kto', ['desirable', 'answer of another row, for the KL term']),
+        ('embedding', ['anchor', 'positive', 'negative']),
+        ('reranker', ['query with positive document', 'query with negative document']),
+    ],
+)
+def test_preview_names_the_parts(name, parts, quick, tmp_path):
+    path = write_rows(tmp_path / 'rows.jsonl', CASES[name].rows(4))
+    [shown] = preview_main(dict(model=quick['model'], dataset=path, dataset_shuffle=False, num_samples=1, **CASES[name].settings))
+    assert shown['parts'] == parts and len(shown['texts']) == len(parts)
+
+
+def test_preview_and_plan_of_classes(quick, tmp_path, capsys):
+    rows = CASES['seq_cls'].rows(6)
+    path = write_rows(tmp_path / 'rows.jsonl', rows)
+    shown = preview_main(dict(model=quick['model'], dataset=path, task_type='seq_cls', dataset_shuffle=False))
+    assert [facts['label'] for facts in shown] == ['low (1)', 'middle (2)', 'high (0)']
+    assert '· label low (1) ──' in capsys.readouterr().out
+    planned = plan_main({**quick, 'dataset': path, 'task_type': 'seq_cls', 'max_steps': 1})
+    assert planned['method']['classes'] == ['high', 'low', 'middle']
+    assert 'method     seq_cls; 3 classes: high, low, middle' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['dpo', 'rm', 'seq_cls', 'token_cls', 'embedding', 'reranker', 'generative_reranker'])
+def test_verify_of_every_kind_of_model(name, quick, tmp_path):
+    from swift import rlhf_main
+
+    case = CASES[name]
+    path = write_rows(tmp_path / 'rows.jsonl', case.rows(6))
+    settings = {**quick, 'dataset': path, 'max_steps': 1, **case.settings}
+    checkpoint = (rlhf_main if case.command == 'rlhf' else sft_main)(settings)['last_model_checkpoint']
+    found = verify_main(dict(adapters=checkpoint))
+    assert {finding['ok'] for finding in found.values()} == {True}
+    compared = found.get('training ids = inference ids') or found['training prompt = inference prompt']
+    assert compared['detail'].startswith('12 answers compared' if name == 'dpo' else '6 rows compared')
+
+
+def test_verify_finds_texts_that_are_encoded_otherwise(quick, tmp_path, monkeypatch):
+    from swift.pipelines import scoring
+
+    path = write_rows(tmp_path / 'rows.jsonl', CASES['seq_cls'].rows(6))
+    checkpoint = sft_main({**quick, 'dataset': path, 'max_steps': 1, 'task_type': 'seq_cls'})['last_model_checkpoint']
+    right = scoring.encoder_for
+
+    def wrong(*args):
+        def encode(talks):
+            samples = right(*args)(talks)
+            samples[4].input_ids = samples[4].input_ids[:-1]
+            samples[4].lengths = None
+            return samples
+
+        return encode
+
+    monkeypatch.setattr(scoring, 'encoder_for', wrong)
+    with pytest.raises(SwiftError, match=r'1 of 4 checks failed.*text 1 of the sample is not what swift infer encodes'):
+        verify_main(dict(adapters=checkpoint))
