@@ -136,7 +136,8 @@ class KTO(Objective):
         return loss * torch.where(desirable, self.args.desirable_weight, self.args.undesirable_weight)
 
     def measure(self, outputs: dict[str, Tensor]) -> dict[str, float]:
-        """The loss with z₀ over the whole evaluation, z₀ itself, and the gap between mean rewards."""
+        """The loss with z₀ over the whole evaluation, z₀ itself, the gap between mean rewards, and the share of pairs of a
+        desirable and an undesirable row in which the desirable one has the higher reward."""
         if not outputs:
             return {}
         ratio, desirable, found = outputs['log_ratios'], outputs['desirable'], {}
@@ -144,8 +145,9 @@ class KTO(Objective):
             zero = z0(outputs['divergence'].sum(0))
             found = {'loss': self._each(ratio, desirable, zero).mean().item(), 'kl': zero.item()}
         if desirable.any() and not desirable.all():
-            gap = ratio[desirable].mean() - ratio[~desirable].mean()
-            found['rewards/margins'] = self.args.beta * gap.item()
+            chosen, rejected = ratio[desirable], ratio[~desirable].sort().values
+            found['rewards/margins'] = self.args.beta * (chosen.mean() - rejected.mean()).item()
+            found['rewards/accuracies'] = torch.searchsorted(rejected, chosen).double().mean().item() / len(rejected)
         return found
 
 

@@ -244,6 +244,14 @@ def test_an_evaluation_does_not_depend_on_its_batches(models):
     assert measured() == {}
 
 
+def test_accuracy_counts_pairs_in_which_the_desirable_row_is_ahead():
+    """Rewards of desirable rows 2, 1, 0; of undesirable ones 1, -1: ahead in 2 + 1 + 1 of 6 pairs, a tie is none."""
+    ratios, desirable = torch.tensor([2.0, 1.0, 1.0, 0.0, -1.0]), torch.tensor([True, False, True, True, False])
+    found = kto(calculate_KL=False).measure({'log_ratios': ratios, 'desirable': desirable})
+    assert found == pytest.approx({'rewards/margins': 0.1 * (1 - 0), 'rewards/accuracies': 4 / 6})
+    assert kto(calculate_KL=False).measure({'log_ratios': ratios[:1], 'desirable': desirable[:1]}) == {}
+
+
 def test_a_row_without_partner_takes_no_part_in_the_estimate(models):
     policy, reference = (copy.deepcopy(model).requires_grad_() for model in reversed(models))
     objective, samples = kto(), judged_samples()
