@@ -9,7 +9,16 @@ from swift.arguments.tuner import TunerArgs
 from swift.core.errors import ModelError
 from swift.tuners import prepare_tuner, save_tuner
 from swift.tuners.effective import check_separable, effective_weights
-from swift.tuners.switch import add_frozen, adapters_off, as_started, can_share, other_adapter, present, remove, split_start
+from swift.tuners.switch import (
+    adapters_off,
+    add_frozen,
+    as_started,
+    can_share,
+    other_adapter,
+    present,
+    remove,
+    split_start,
+)
 from tests.helpers.tiny import build_model
 
 IDS = torch.randint(3, 500, (2, 20), generator=torch.Generator().manual_seed(1))
