@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from swift.core.errors import ModelError
@@ -54,27 +53,9 @@ def class_for(head: str, info: ModelInfo, config: Any, args: ModelArgs) -> Any:
             f'models of type {info.config_type!r} have an encoder and a decoder, and transformers {transformers.__version__} has no '
             f'classifier for them (--task_type {args.task_type});', 'choose an encoder or a decoder.',
         )  # fmt: skip
+    from swift.model.built import built_class
+
     return built_class(head, type(config))
-
-
-@lru_cache
-def built_class(head: str, config_class: type) -> type:
-    """A classifier of an architecture that transformers has none for; its checkpoints load again through `load_model`."""
-    from transformers import PreTrainedModel
-    from transformers.modeling_layers import GenericForSequenceClassification, GenericForTokenClassification
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
-
-    base = MODEL_MAPPING[config_class]
-    base = base[0] if isinstance(base, (list, tuple)) else base
-    family = next(cls for cls in base.__mro__ if PreTrainedModel in cls.__bases__)
-    generic = {SEQUENCE: GenericForSequenceClassification, TOKEN: GenericForTokenClassification}[head]
-    facts = {
-        'base_model_prefix': family.base_model_prefix or 'model',
-        'config_class': config_class,
-        '__module__': __name__,
-        '__doc__': f'{base.__name__} with a linear classification head.',
-    }
-    return type(base.__name__.removesuffix('Model') + _SUFFIX[head], (generic, family), facts)
 
 
 def configure(head: str, config: Any, info: ModelInfo, args: ModelArgs) -> None:
