@@ -16,6 +16,7 @@ from swift.core.log import get_logger
 from swift.export.write import REPORT, check_place, write_model, written_whole
 from swift.model.info import read_json
 from swift.model.load import load_model, model_info
+from swift.model.sentence_transformers import copy_files
 from swift.template import get_template
 from swift.tuners import load_adapter, merge
 from swift.tuners.merging import outputs_of
@@ -60,6 +61,7 @@ def merge_lora(args: Any, device_map: str | dict | None = None, replace_if_exist
             safe=getattr(args, 'safe_serialization', True),
         )
         _copy_settings(adapters[0], folder)
+        copy_files(adapters[0], folder)
         difference = _read_back(model, folder, args)
         logger.info('read back from disk: max|Δlogit| against the merged model %.2e', difference)
         facts = {'base': loaded.info.model_dir, 'dtype': str(model.dtype).removeprefix('torch.')}

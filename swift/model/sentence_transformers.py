@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import Any
 
 from swift.core.errors import ModelError
@@ -18,6 +19,11 @@ _MODES = {'last': 'pooling_mode_lasttoken', 'mean': 'pooling_mode_mean_tokens', 
 _WORDS = {'lasttoken': 'last', 'last_token': 'last', 'last': 'last', 'mean': 'mean', 'cls': 'cls'}
 _OTHERS = (
     'pooling_mode_max_tokens', 'pooling_mode_mean_sqrt_len_tokens', 'pooling_mode_weightedmean_tokens',
+)  # fmt: skip
+
+
+_FILES = (
+    'modules.json', '1_Pooling/config.json', '2_Normalize/config.json', 'sentence_bert_config.json', 'config_sentence_transformers.json',
 )  # fmt: skip
 
 
@@ -74,6 +80,14 @@ def write_files(folder: str, *, pooling: str, hidden_size: int, max_length: int 
     _write(folder, '2_Normalize/config.json', {})
     _write(folder, 'sentence_bert_config.json', {'max_seq_length': max_length, 'do_lower_case': False})
     _write(folder, 'config_sentence_transformers.json', {'prompts': {}, 'default_prompt_name': None, 'similarity_fn_name': 'cosine'})
+
+
+def copy_files(source: str, folder: str) -> None:
+    """Take the files along from one folder to another, where there are any."""
+    for name in _FILES:
+        if os.path.isfile(path := os.path.join(source, name)):
+            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+            shutil.copyfile(path, os.path.join(folder, name))
 
 
 def _write(folder: str, name: str, value: Any) -> None:
