@@ -57,6 +57,7 @@ _NAMES = {
     'TrainingArguments': 'transformers',
     'TrainerCallback': 'transformers',
     'register_loss': 'swift.objectives.custom',
+    'register_pair_loss': 'swift.objectives.dpo_losses',
     # inference
     'TransformersEngine': 'swift.infer_engine',
     'InferEngine': 'swift.infer_engine',

@@ -8,11 +8,8 @@ cpo_alpha does not depend on length. Losses: sigmoid, hinge, ipo of swift/object
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from swift.arguments.methods import METHODS
 from swift.objectives.dpo import ByName
 from swift.objectives.preference import NLL, Compared
 

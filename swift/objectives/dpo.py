@@ -27,6 +27,9 @@ class ByName(PairLikelihoods):
             owners = [owner for owner, method in METHODS.items() if name in method.losses]
             if owners and self.method not in owners:
                 raise SwiftError(f'loss_type {name!r} is no loss of {self.method};', f'it belongs to {", ".join(owners)}')
+        steep = [name for name in self.names if name in ('ipo', 'sppo_hard')]
+        if steep and not args.beta:
+            raise SwiftError(f'--loss_type {steep[0]} aims at 1/(2 beta), which --beta 0 makes infinite;', 'give a beta above 0')
         self.losses = build(self.names, args.loss_kwargs or {})
         self.weights = dict(zip(self.names, args.loss_weights or [1.0] * len(self.names), strict=True))
         if len(self.losses) < len(self.names):

@@ -37,6 +37,7 @@ from torch.nn.functional import logsigmoid
 
 from swift.core.errors import SwiftError
 from swift.core.registry import Registry
+from swift.objectives.custom import loss_map
 from swift.objectives.preference import NLL, Compared, Pairs
 
 PairLoss = Callable[..., Tensor]
@@ -73,6 +74,8 @@ def build(names: list[str], kwargs: Mapping[str, Any]) -> dict[str, PairLoss]:
     """Name → loss with those of the keyword arguments that it takes. SwiftError for an unknown name, or an argument none takes."""
     found, unused = {}, set(kwargs)
     for name in names:
+        if name in loss_map and name not in pair_losses:
+            raise SwiftError(f'loss_type {name!r} is a loss of swift sft;', 'register a loss of pairs by register_pair_loss')
         function = pair_losses[name]
         parameters = list(inspect.signature(function).parameters.values())[2:]
         every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)

@@ -185,6 +185,8 @@ def test_several_losses_are_logged_each():
     (dict(loss_type=['sigmoid'], loss_kwargs={'gamma': 2}), "'gamma' is no argument of --loss_type sigmoid"),
     (dict(loss_type=['sigmoid', 'bco_pair'], f_divergence_type='forward_kl'), 'forward_kl means nothing to --loss_type bco_pair'),
     (dict(f_divergence_type='js_divergence', reference_free=True), 'measures against a reference'),
+    (dict(loss_type=['ipo'], beta=0.0), 'give a beta above 0'),
+    (dict(loss_type=['cross_entropy']), "'cross_entropy' is a loss of swift sft; register a loss of pairs by register_pair_loss"),
     (dict(loss_type=['aot'], use_weighting=True), 'takes apart'),
     (dict(loss_type=['robust'], label_smoothing=0.5), 'needs --label_smoothing from 0 to below 0.5'),
 ])  # fmt: skip

@@ -1,0 +1,11 @@
+swift rlhf \
+    --rlhf_type dpo \
+    --model tiny \
+    --dataset examples/data/preference.jsonl \
+    --external_plugins examples/custom/pair_loss.py \
+    --loss_type offset \
+    --loss_kwargs '{"scale": 0.5}' \
+    --per_device_train_batch_size 8 \
+    --max_steps 10 \
+    --add_version false \
+    --output_dir output/custom_pair_loss

@@ -1,0 +1,14 @@
+# Bare answers instead of sentences: the model that is trained against the model as it was.
+swift rlhf \
+    --rlhf_type dpo \
+    --model tiny \
+    --dataset examples/data/preference_shorter.jsonl \
+    --val_dataset examples/data/preference_shorter_heldout.jsonl \
+    --num_train_epochs 1 \
+    --per_device_train_batch_size 16 \
+    --per_device_eval_batch_size 16 \
+    --learning_rate 1e-3 \
+    --warmup_ratio 0.05 \
+    --logging_steps 10 \
+    --add_version false \
+    --output_dir output/dpo
