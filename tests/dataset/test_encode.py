@@ -63,7 +63,7 @@ def test_every_kind_of_sample_survives_the_store(tmp_path):
         Sample([1], [-100]),
         Sample([4, 5, 6], [9, -100, 6], lengths=[1, 2], label={'a': [1]}, channel='c', source='s', extra={'pairs': 2}),
         Sample([7, 8], [7, 8]),
-        Sample([9, 9], [-100, 9]),
+        Sample([9, 9], [-100, 9], label=0.1, extra={'margin': 1 / 3, 'reference_logps': [-0.1, -12.345678901234567] * 400}),
         Sample(np.array([3, 4]), np.array([3, -100])),
     ]
     store = write_store(tmp_path / 's', [to_chunk(samples[:2]), to_chunk([]), to_chunk(samples[2:5]), to_chunk(samples[5:])])
