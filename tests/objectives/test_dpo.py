@@ -142,7 +142,7 @@ def test_exo_takes_the_papers_smoothing_where_none_is_given():
     ('alpha_divergence', lambda r: (math.exp(-0.5 * r) - 1) / -0.5),
 ])  # fmt: skip
 def test_divergences_by_hand(kind, score):
-    wanted = [-log_sigmoid(0.5 * (score(w) - score(l))) for w, l in ((1, -1), (-3, 0))]
+    wanted = [-log_sigmoid(0.5 * (score(good) - score(bad))) for good, bad in ((1, -1), (-3, 0))]
     assert by_hand('sigmoid', beta=0.5, f_divergence_type=kind).tolist() == pytest.approx(wanted, rel=1e-5)
 
 
