@@ -54,15 +54,26 @@ def make_bench(name: str, folder: str, model: str, *, noise: float = 0.02, rows:
     method = settle(resolve(args, Facts(None, info.max_model_len)), case.command, info)
     data = encode_data(method.args, method.objective, template_for(load_processor(args), method.args, info), splits=method.splits)
     samples = [data.train[index] for index in range(len(data.train))]
-    loaded = load_model(method.args, for_training=True).model.eval()
-    plan = selfcheck.plan(loaded, first_samples(data.train))
+    head = tuple(str(getattr(method.args, field)) for field in ('model', 'task_type', 'num_labels', 'problem_type', 'class_names'))
+    if head not in _models:
+        loaded = load_model(method.args, for_training=True).model.eval()
+        _models[head] = loaded, selfcheck.plan(loaded, first_samples(data.train))
+    loaded, plan = _models[head]
     assert plan.flat, plan.reason
-    moved = copy.deepcopy(loaded)
-    generator = torch.Generator().manual_seed(1)
+    assert all(weight.requires_grad for weight in loaded.parameters()), 'or no gradient could reach the reference'
+    return Bench(method.objective, _moved(loaded, noise), loaded, plan, samples)
+
+
+_models: dict[tuple, Any] = {}
+"""Models that were loaded, and how they are run."""
+
+
+def _moved(model: nn.Module, noise: float) -> nn.Module:
+    moved, generator = copy.deepcopy(model), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in moved.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=noise)
-    return Bench(method.objective, moved, loaded, plan, samples)
+    return moved
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from tests.helpers.methods import CASES
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'en' / 'support-matrix.md'
@@ -58,6 +60,15 @@ def in_default_run(subject: Subject, shape: Shape) -> bool:
     if not subject.encoder and str(shape) == 'lora':
         return True
     return SHAPES.index(shape) == 1 + SUBJECTS.index(subject) % (len(SHAPES) - 1)
+
+
+def stored(checkpoint: str) -> dict[str, Any]:
+    """Every tensor of the weight files of a checkpoint, by file and name."""
+    found = {}
+    for path in sorted(Path(checkpoint).glob('*.safetensors')):
+        found.update({f'{path.name}:{name}': value for name, value in load_file(path).items()})
+    assert found, checkpoint
+    return found
 
 
 def table() -> str:

@@ -28,7 +28,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Flags besides model, data and what every run has."""
     logged: tuple[str, ...] = ()
-    """Metrics in every line of its training log, besides loss."""
+    """Metrics of its training log, besides loss."""
     measured: tuple[str, ...] = ()
     """Metrics of its evaluation, besides loss."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {'plain': {}})

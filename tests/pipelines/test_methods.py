@@ -3,20 +3,18 @@
 Which runs are made, and which of them by default, stands in tests/helpers/matrix.py; the support matrix is compared with it.
 """
 
-import glob
 import math
 import os
 import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from swift.arguments import parse_args
 from swift.arguments.methods import METHODS
 from swift.pipelines.rlhf import rlhf_main
 from swift.pipelines.train import TrainingRun, pretrain_main, sft_main
-from tests.helpers.matrix import SHAPES, SUBJECTS, Shape, Subject, documented, in_default_run, table
+from tests.helpers.matrix import SHAPES, SUBJECTS, Shape, Subject, documented, in_default_run, stored, table
 from tests.helpers.methods import CASES, case_settings
 from tests.helpers.tiny import save_encoder
 from tests.trajectories.toy import without_clock
@@ -44,15 +42,6 @@ def settings(tiny_dir, encoder_dir, tmp_path):
     return make
 
 
-def weights(checkpoint: str) -> dict[str, torch.Tensor]:
-    """Everything that a checkpoint holds of the model."""
-    found = {}
-    for path in sorted(glob.glob(os.path.join(checkpoint, '*.safetensors'))):
-        found.update({f'{os.path.basename(path)}:{name}': value for name, value in load_file(path).items()})
-    assert found
-    return found
-
-
 CASES_OF_RUNS = [
     pytest.param(subject, shape, id=f'{subject}-{shape}', marks=[] if in_default_run(subject, shape) else [pytest.mark.slow])
     for subject in SUBJECTS
@@ -68,7 +57,8 @@ def test_a_run_learns_saves_loads_and_resumes(settings, tmp_path, subject: Subje
     lines = [line for line in straight['log_history'] if 'loss' in line]
     assert straight['global_step'] == len(lines) == 4
     for line in lines:
-        assert math.isfinite(line['loss']) and line['grad_norm'] > 0 and line.keys() >= set(case.logged)
+        assert math.isfinite(line['loss']) and line['grad_norm'] > 0
+    assert set().union(*lines) >= set(case.logged)
     evaluation = next(line for line in straight['log_history'] if 'eval_loss' in line)
     assert evaluation.keys() >= {f'eval_{name}' for name in case.measured}
     resumed_equals_straight(case, straight, tmp_path)
@@ -77,7 +67,7 @@ def test_a_run_learns_saves_loads_and_resumes(settings, tmp_path, subject: Subje
 
 def resumed_equals_straight(case, straight, tmp_path):
     """From step 2 on in a folder of its own: the same log, the same weights, bit for bit."""
-    early, late = (weights(os.path.join(straight['run_dir'], f'checkpoint-{step}')) for step in (2, 4))
+    early, late = (stored(os.path.join(straight['run_dir'], f'checkpoint-{step}')) for step in (2, 4))
     assert any(not torch.equal(early[name], late[name]) for name in late)
     copy = tmp_path / 'again' / os.path.basename(straight['run_dir'])
     shutil.copytree(straight['run_dir'], copy, ignore=shutil.ignore_patterns('checkpoint-4'))
@@ -85,7 +75,7 @@ def resumed_equals_straight(case, straight, tmp_path):
     resumed = MAIN[case.command]({'resume_from_checkpoint': str(copy / 'checkpoint-2'), 'output_dir': str(tmp_path / 'again')})
     assert resumed['global_step'] == 4 and resumed['last_model_checkpoint'] == str(copy / 'checkpoint-4')
     assert without_clock(resumed['log_history']) == without_clock(straight['log_history'])
-    again = weights(str(copy / 'checkpoint-4'))
+    again = stored(str(copy / 'checkpoint-4'))
     assert again.keys() == late.keys()
     for name, value in late.items():
         assert torch.equal(value, again[name]), name
@@ -122,12 +112,12 @@ def test_packed_padded_accumulated_and_streamed_steps_are_the_same(settings, sub
     }
     flat, *others = (MAIN[case.command](settings(subject, **one, **way)) for way in ways.values())
     lines = without_clock(flat['log_history'])
-    expected = weights(flat['last_model_checkpoint'])
+    expected = stored(flat['last_model_checkpoint'])
     for name, other in zip(list(ways)[1:], others, strict=True):
         for a, b in zip(lines, without_clock(other['log_history']), strict=True):
             for key in a.keys() - {'epoch'}:
                 assert b[key] == pytest.approx(a[key], rel=1e-3, abs=1e-5), (name, key)
-        found = weights(other['last_model_checkpoint'])
+        found = stored(other['last_model_checkpoint'])
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-5, msg=f'{name}: {key}')
 

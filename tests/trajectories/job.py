@@ -1,4 +1,5 @@
-"""Trainings in a process of their own: `job.py interrupt RUN_DIR` and, under torchrun, `job.py ddp OUT_DIR`."""
+"""Trainings in a process of their own: `job.py interrupt RUN_DIR` and, under torchrun, `job.py ddp OUT_DIR` and
+`job.py methods OUT_DIR RUN RUN …`."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 
 import torch
 from transformers import TrainerCallback
@@ -13,7 +15,7 @@ from transformers import TrainerCallback
 from swift.core.dist import rank, world_size
 from swift.parallel import group
 from swift.trainers.resume import resolve_resume
-from tests.trajectories.toy import curve, make_rows, make_trainer, weights
+from tests.trajectories.toy import curve, make_rows, make_trainer, weights, without_clock
 
 DDP_CASES = {
     'lora': dict(tuner='lora'),
@@ -57,6 +59,55 @@ def ddp_trainer(run_dir: str, case: dict):
                         eval_strategy='epoch', gradient_accumulation_steps=1, logging_steps=1, save_strategy='epoch', learning_rate=1e-3)
 
 
+def methods(out: str) -> None:
+    """Every named run (`dpo-lora`) through its command; the first process writes its log, or why it failed."""
+    for name in sys.argv[3:]:
+        try:
+            found = without_clock(method_run(out, name)['log_history'])
+        except Exception:
+            found = traceback.format_exc()
+        if rank() == 0:
+            torch.save(found, os.path.join(out, name + '.pt'))
+    if rank() == 0:
+        print(json.dumps({'runs': len(sys.argv) - 3, 'processes': world_size()}))
+    group.stop_group()
+
+
+def method_run(out: str, name: str) -> dict:
+    """4 steps of a method on 9 rows, 8 at a time whatever the number of processes: every other step is one row and a filler.
+
+    `name`: a subject of tests/helpers/matrix.py and lora or full. Expects the models and rows that `method_files` wrote to `out`.
+    """
+    from swift.pipelines.rlhf import rlhf_main
+    from swift.pipelines.train import pretrain_main, sft_main
+    from tests.helpers.methods import CASES
+
+    subject, tuner = name.rsplit('-', 1)
+    case = CASES[subject.removesuffix('-encoder')]
+    main = {'sft': sft_main, 'pt': pretrain_main, 'rlhf': rlhf_main}[case.command]
+    settings = json.load(open(os.path.join(out, subject + '.json')))
+    adapter = {'lora_rank': 4, 'lora_dropout': 0.0} if tuner == 'lora' else {}
+    return main({
+        **settings, **adapter, 'tuner_type': tuner, 'output_dir': os.path.join(out, name, str(world_size())), 'max_steps': 4,
+        'per_device_train_batch_size': 8 // world_size(), 'per_device_eval_batch_size': 4 // world_size(), 'save_steps': 4,
+        'logging_steps': 1, 'learning_rate': 1e-3, 'val_dataset': settings['dataset'] + '#3', 'eval_steps': 2,
+    })  # fmt: skip
+
+
+def method_files(out: str, subjects: list) -> None:
+    """What the runs of the subjects read."""
+    from tests.helpers.methods import case_settings
+    from tests.helpers.tiny import save_encoder, save_tiny
+
+    models = {False: save_tiny(os.path.join(out, 'tiny'), attention_dropout=0.0), True: save_encoder(os.path.join(out, 'encoder'), **NO_DROPOUT)}
+    for subject in subjects:
+        with open(os.path.join(out, f'{subject}.json'), 'w') as file:
+            json.dump(case_settings(subject.method, out, models[subject.encoder], count=9), file)
+
+
+NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
 def interrupt(run_dir: str) -> None:
     """A long run that says each step; continues by itself what is in run_dir."""
     trainer = make_trainer(run_dir, **SLOW)
@@ -66,4 +117,4 @@ def interrupt(run_dir: str) -> None:
 
 
 if __name__ == '__main__':
-    {'ddp': ddp, 'interrupt': interrupt}[sys.argv[1]](sys.argv[2])
+    {'ddp': ddp, 'interrupt': interrupt, 'methods': methods}[sys.argv[1]](sys.argv[2])

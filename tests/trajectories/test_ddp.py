@@ -1,5 +1,6 @@
 """2 processes × batch 4 = 1 process × batch 8: real data parallelism, to 1e-5 in float32."""
 
+import glob
 import json
 import os
 import subprocess
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from swift.parallel.launch import child_env, torchrun_argv
-from tests.trajectories.job import DDP_CASES, ddp_trainer
-from tests.trajectories.toy import curve, weights
+from tests.helpers.matrix import SUBJECTS, stored
+from tests.trajectories.job import DDP_CASES, ddp_trainer, method_files, method_run
+from tests.trajectories.toy import curve, weights, without_clock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -18,13 +20,18 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 def two(tmp_path_factory):
     """All cases on two processes, in one launch."""
     out = tmp_path_factory.mktemp('ddp')
-    env = {**os.environ, 'NPROC_PER_NODE': '2', 'OMP_NUM_THREADS': '1'}
-    words = torchrun_argv('sft', ['ddp', str(out)], env)
-    words[next(i for i, word in enumerate(words) if word.endswith('sft.py'))] = os.path.join(ROOT, 'tests', 'trajectories', 'job.py')
-    done = subprocess.run(words, env=child_env([], env), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {'processes': 2}
+    assert on_two_processes('ddp', str(out)) == {'processes': 2}
     return out
+
+
+def on_two_processes(*words, cache=None):
+    """What `job.py WORDS` on two processes says in its last line."""
+    env = {**os.environ, 'NPROC_PER_NODE': '2', 'OMP_NUM_THREADS': '1'} | ({'SWIFT_CACHE': cache} if cache else {})
+    argv = torchrun_argv('sft', list(words), env)
+    argv[next(i for i, word in enumerate(argv) if word.endswith('sft.py'))] = os.path.join(ROOT, 'tests', 'trajectories', 'job.py')
+    done = subprocess.run(argv, env=child_env([], env), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize('name', DDP_CASES)
@@ -61,3 +68,44 @@ def test_a_run_of_two_processes_goes_on_in_one(two, tmp_path):
     one.train(resume_from_checkpoint=str(checkpoints[0]))
     other = torch.load(two / 'full.pt')['weights']
     assert max((value - other[key]).abs().max() for key, value in weights(one).items()) < 1e-5
+
+
+# ---- every method, through its command
+
+RUNS = [f'{subject}-{tuner}' for subject in SUBJECTS for tuner in ('lora', 'full')]
+BY_DEFAULT = ['dpo-lora', 'kto-full', 'rm-lora', 'embedding-full']
+
+
+def launched(tmp_path_factory, names):
+    out = str(tmp_path_factory.mktemp('methods'))
+    method_files(out, SUBJECTS)
+    assert on_two_processes('methods', out, *names, cache=os.path.join(out, 'cache')) == {'runs': len(names), 'processes': 2}
+    return out
+
+
+@pytest.fixture(scope='module')
+def few(tmp_path_factory):
+    return launched(tmp_path_factory, BY_DEFAULT)
+
+
+@pytest.fixture(scope='module')
+def others(tmp_path_factory):
+    return launched(tmp_path_factory, [name for name in RUNS if name not in BY_DEFAULT])
+
+
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name in BY_DEFAULT else [pytest.mark.slow]) for name in RUNS])
+def test_two_processes_are_one_for_every_method(request, monkeypatch, name):
+    """2 × 4 = 1 × 8, with a filler in every other step: log, evaluation and weights to 1e-5."""
+    out = request.getfixturevalue('few' if name in BY_DEFAULT else 'others')
+    monkeypatch.setenv('SWIFT_CACHE', os.path.join(out, 'cache'))
+    one = method_run(out, name)
+    mine, theirs = without_clock(one['log_history']), torch.load(os.path.join(out, name + '.pt'))
+    assert not isinstance(theirs, str), theirs
+    assert len(mine) == len(theirs) and sum('eval_loss' in line for line in mine) == 2
+    for a, b in zip(mine, theirs, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+    (other,) = glob.glob(os.path.join(out, name, '2', '*', 'checkpoint-4'))
+    found, expected = stored(other), stored(one['last_model_checkpoint'])
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert (value - found[key]).abs().max() < 1e-5, key
