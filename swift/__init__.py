@@ -54,6 +54,10 @@ _NAMES = {
     'DatasetLoader': 'swift.dataset',
     # training
     'Trainer': 'swift.trainers.trainer',
+    'EmbeddingTrainer': 'swift.pipelines.in_hand',
+    'EmbeddingConfig': 'swift.pipelines.in_hand',
+    'RerankerTrainer': 'swift.pipelines.in_hand',
+    'RerankerConfig': 'swift.pipelines.in_hand',
     'TrainingArguments': 'transformers',
     'TrainerCallback': 'transformers',
     'register_loss': 'swift.objectives.custom',

@@ -74,6 +74,9 @@ class SwiftPretrain(SwiftSft):
 class TrainingRun:
     """One training, built step by step in `__init__` and started by `train()`."""
 
+    trainer_class: Any = None
+    """What makes the trainer of its parts; None: our Trainer."""
+
     def __init__(self, args: Any, command: str):
         from swift.arguments import Facts, resolve, save_args
         from swift.model import options
@@ -216,6 +219,7 @@ class TrainingRun:
             lorap_lr_ratio=args.lorap_lr_ratio if args.tuner_type == 'lora' else None,
             judge=self._judge(),
             seed=args.seed + rank(),
+            trainer_class=self.trainer_class,
         )
 
     def _reference(self, plan: Any) -> tuple[Any, Any]:

@@ -1,1 +1,8 @@
 """Training: one Trainer on transformers' Trainer, the forward, callbacks, optimizers, checkpoints, metrics."""
+
+from swift.core.lazy import lazy_face
+
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {'Trainer': 'swift.trainers.trainer', 'TrainingArguments': 'transformers', 'TrainerCallback': 'transformers'},
+)

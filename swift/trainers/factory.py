@@ -38,7 +38,7 @@ def build_trainer(
     lorap_lr_ratio: float | None = None,
     judge: Callable[[int], dict[str, float]] | None = None,
     seed: int = 42,
-    trainer_class: type[Trainer] = Trainer,
+    trainer_class: Callable[..., Trainer] | None = None,
 ) -> Trainer:
     """The Trainer of a run, ready for `train(resume_from_checkpoint=path or None)`.
 
@@ -58,7 +58,7 @@ def build_trainer(
         use_cache=bool(getattr(base.config, 'use_cache', False)),
         lorap_lr_ratio=lorap_lr_ratio,
     )
-    trainer = trainer_class(
+    trainer = (trainer_class or Trainer)(
         model,
         hf_args,
         objective=objective,

@@ -8,7 +8,7 @@ import pytest
 
 FACES = ['swift', 'swift.llm', 'swift.plugin', 'swift.utils', 'swift.loss', 'swift.metrics', 'swift.callbacks', 'swift.optimizers',
          'swift.tuner_plugin', 'swift.arguments', 'swift.pipelines', 'swift.model', 'swift.template', 'swift.dataset', 'swift.tuners',
-         'swift.infer_engine', 'swift.export']  # fmt: skip
+         'swift.infer_engine', 'swift.export', 'swift.rlhf_trainers', 'swift.trainers']  # fmt: skip
 
 
 @pytest.mark.parametrize('face', FACES)
@@ -26,7 +26,14 @@ DOCUMENTED = [
     'from swift import Swift, LoRAConfig, get_model_list',
     'from swift import SftArguments, PretrainArguments, InferArguments, ExportArguments',
     'from swift import DatasetLoader, get_template, register_template, register_model, register_dataset, register_loss',
-    'from swift import Trainer, TrainerCallback',
+    'from swift import Trainer, TrainerCallback, EmbeddingTrainer, RerankerTrainer',
+    'from swift import rlhf_main, SwiftRLHF, RLHFArguments',
+    'from swift.pipelines import rlhf_main, pretrain_main, infer_main, SwiftRLHF',
+    'from swift.arguments import RLHFArguments, PretrainArguments, SftArguments, InferArguments, ExportArguments',
+    'from swift.llm import rlhf_main, RLHFArguments',
+    'from swift.trainers import Trainer, TrainingArguments',
+    'from swift.rlhf_trainers import DPOTrainer, ORPOTrainer, KTOTrainer, CPOTrainer, SimPOTrainer, RewardTrainer',
+    'from swift.rlhf_trainers import DPOConfig, ORPOConfig, KTOConfig, CPOConfig, SimPOConfig, RewardConfig',
     'from swift import TransformersEngine, InferRequest, RequestConfig, AdapterRequest',
     'from swift.llm import sft_main, export_main, get_model_tokenizer',
     'from swift.pipelines import sft_main, SwiftPipeline, SwiftSft',
