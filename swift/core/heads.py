@@ -9,6 +9,9 @@ LANGUAGE, SEQUENCE, TOKEN, BARE = 'language', 'sequence', 'token', 'bare'
 TASK_HEADS = {'seq_cls': SEQUENCE, 'reranker': SEQUENCE, 'token_cls': TOKEN, 'embedding': BARE}
 """`--task_type` → head; every other task predicts tokens."""
 
+_POOLS_ITSELF = frozenset({'big_bird'})
+"""Architectures whose classifier reads the first token past the pooler that its layers carry."""
+
 _SUFFIXES = {'ForSequenceClassification': SEQUENCE, 'ForTokenClassification': TOKEN}
 
 
@@ -34,7 +37,8 @@ def head_kind(model: Any) -> str:
 
 
 def head_names(model: Any) -> list[str]:
-    """Names of the modules that a classification head consists of: everything with weights beside the layers, and the pooler.
+    """Names of the modules that a classification head consists of: everything with weights beside the layers, and the pooler of
+    a classifier of texts.
 
     [] for models without a classification head. The last name is that of the module that gives the scores.
     """
@@ -43,16 +47,17 @@ def head_names(model: Any) -> list[str]:
     base = model.base_model
     prefix = next((name for name, child in model.named_children() if child is base), None)
     names = [name for name, child in model.named_children() if child is not base and _has_weights(child)]
-    pooler = getattr(base, 'pooler', None)
-    if prefix is not None and pooler is not None and _has_weights(pooler):
+    pooler = getattr(base, 'pooler', None) if model.config.model_type not in _POOLS_ITSELF else None
+    if prefix is not None and head_kind(model) == SEQUENCE and pooler is not None and _has_weights(pooler):
         names.insert(0, f'{prefix}.pooler')
     return names
 
 
 def unused_names(model: Any) -> list[str]:
-    """Names of modules that a model without a head carries but that its hidden states don't depend on."""
-    pooler = getattr(model, 'pooler', None)
-    return ['pooler'] if head_kind(model) == BARE and pooler is not None and _has_weights(pooler) else []
+    """Names of modules that a model carries but that what is read off it doesn't depend on: the pooler, but of a classifier of texts."""
+    if head_kind(model) not in (BARE, TOKEN) and getattr(model.config, 'model_type', None) not in _POOLS_ITSELF:
+        return []
+    return [name for name, child in model.named_modules() if name.count('.') < 2 and name.split('.')[-1] == 'pooler' and _has_weights(child)]
 
 
 def _has_weights(module: Any) -> bool:

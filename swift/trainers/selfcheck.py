@@ -59,7 +59,7 @@ def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
         if native is not None and base.config._attn_implementation != native:
             base.set_attn_implementation(native)
         logger.warning('%s runs on padded rows: %s', type(base).__name__, reason)
-    gap = max(group.gather(_padding_gap(model, pair, alone)))
+    gap = max(group.gather(max(_padding_gap(model, pair, alone), 0.0 if selects or kind != SEQUENCE else _row_gap(model, pair))))
     if gap > _tolerance(alone[0]):
         logger.warning(
             '%s runs one sample at a time: padding changes its outputs by %.1f %%', type(base).__name__, min(100 * gap, 999)
@@ -107,6 +107,18 @@ def _outputs(model: nn.Module, samples: list[Sample], padded: bool = False) -> T
         hidden = actor.hidden(batch)
         return hidden.reshape(-1, hidden.shape[-1])[index]
     return actor.logits(batch, index)
+
+
+def _row_gap(model: nn.Module, pair: list[Sample]) -> float:
+    """How much padding changes the scores of a classifier that pools by itself, relative to the largest one."""
+    device = next(model.parameters()).device
+    actor = ModelActor(model, Plan(flat=False, selects=False))
+    try:
+        alone = torch.cat([actor.scores(collate.flat([sample]).to(device)) for sample in pair]).float()
+        gap = (actor.scores(collate.padded(pair).to(device)).float() - alone).abs().max() / alone.abs().max().clamp(min=1e-3)
+    except Exception:  # a model that can't take a padded batch at all
+        return float('inf')
+    return gap.item() if bool(gap.isfinite()) else float('inf')
 
 
 def _pools(model: nn.Module, pair: list[Sample]) -> bool:
