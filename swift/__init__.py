@@ -23,6 +23,7 @@ _NAMES = {
     'verify_main': 'swift.pipelines',
     'doctor_main': 'swift.pipelines',
     'merge_lora': 'swift.pipelines',
+    'Evaluator': 'swift.pipelines',
     'SwiftPipeline': 'swift.pipelines',
     'SwiftSft': 'swift.pipelines',
     'SwiftPretrain': 'swift.pipelines',

@@ -5,6 +5,10 @@ from swift.core.lazy import lazy_face
 _NAMES = {
     'loss_map': 'swift.objectives.custom',
     'register_loss': 'swift.objectives.custom',
+    'register_pair_loss': 'swift.objectives.dpo_losses',
+    'pair_losses': 'swift.objectives.dpo_losses',
+    'TaskRouter': 'swift.objectives.multi_task',
+    'MultiTaskLoss': 'swift.objectives.multi_task',
     'callbacks_map': 'swift.trainers.callbacks',
     'optimizers_map': 'swift.trainers.optimizers',
     'OptimizerCallback': 'swift.trainers.optimizers',

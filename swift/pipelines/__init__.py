@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         'SwiftSft': 'swift.pipelines.train:SwiftSft',
         'SwiftRLHF': 'swift.pipelines.rlhf:SwiftRLHF',
         'SwiftInfer': 'swift.pipelines.infer:SwiftInfer',
+        'Evaluator': 'swift.pipelines.evaluator:Evaluator',
         'SwiftPretrain': 'swift.pipelines.train:SwiftPretrain',
         'SwiftPipeline': 'swift.pipelines.base:SwiftPipeline',
         'infer_main': 'swift.pipelines.infer:infer_main',

@@ -22,6 +22,7 @@ from swift.core.errors import SwiftError
 from swift.core.types import Actor, Actors, Batch, BatchLoader
 from swift.objectives.base import Objective
 from swift.parallel import group
+from swift.trainers.callbacks.learning_rate import KeepLearningRate
 from swift.trainers.feed import Feed, MicroBatch, sized
 from swift.trainers.forward import ModelActor, Plan
 from swift.trainers.meter import Meter
@@ -77,6 +78,8 @@ class Trainer(transformers.Trainer):
             self._matrix_size = sum(p.numel() for p in self.model.parameters()) - sum(
                 m.weight.numel() for m in self.model.modules() if isinstance(m, nn.Embedding)
             )
+        else:
+            self.add_callback(KeepLearningRate())  # a callback's change lasts, as it does in the commands
 
     def __init_subclass__(cls, **kwargs: Any):
         """A subclass whose compute_loss knows no num_items_in_batch returns a mean over its micro-batch."""
