@@ -7,10 +7,12 @@ import torch
 
 from swift.arguments import parse_args
 from swift.core.errors import SwiftError
+from swift.core.types import Actors
 from swift.objectives.dpo_losses import pair_losses, register_pair_loss
 from swift.objectives.preference import Compared, Pairs, Step
+from swift.trainers.forward import ModelActor, Plan
 from tests.objectives.trl.batch import golden, pair_samples, pairs
-from tests.objectives.trl.ours import mean, objective, run
+from tests.objectives.trl.ours import actors, mean, objective, run
 from tests.objectives.trl.pair_cases import CASES, rows_of
 
 GOLDEN = golden('pairs')
@@ -249,3 +251,14 @@ def test_a_registered_loss_may_look_at_the_whole_step(registered):
     made, samples = objective('dpo', loss_type=['centred']), pair_samples()
     one, other = run(made, [samples]), run(made, [samples[:3], samples[3:]])
     assert one['loss'] == pytest.approx(other['loss'], rel=1e-5)
+
+
+@pytest.mark.parametrize('label', ['dpo sigmoid weighted', 'dpo three losses ld_alpha'])
+def test_logits_made_in_chunks_give_the_same(label):
+    made = objective('dpo', **CASES[label][1])
+    direct = actors()
+    tail = Plan(tail=lambda logits: logits)
+    chunked = Actors(*(ModelActor(actor.module, tail, limit=4000) for actor in (direct.policy, direct.reference)))
+    one, other = run(made, [pair_samples()]), run(made, [pair_samples()], who=chunked)
+    assert one['loss'] == pytest.approx(other['loss'], rel=1e-5)
+    assert (one['gradient'] - other['gradient']).abs().max() < 1e-4 * one['gradient'].abs().max()
