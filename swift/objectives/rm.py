@@ -10,13 +10,15 @@ The second term, with c the center_rewards_coefficient, keeps rewards around 0 (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from swift.core.errors import SwiftError
-from swift.core.types import Actors, Batch, Loss
+from swift.core.errors import RowError, SwiftError
+from swift.core.types import Actors, Batch, Conversation, Loss, Message, Sample, Template
 from swift.objectives import one_loss
 from swift.objectives.preference import Pairs, Preference
 
@@ -27,6 +29,10 @@ class RewardModel(Preference):
     def __init__(self, args: Any):
         super().__init__(args)
         one_loss(args, 'rm')
+
+    def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
+        """One sample for every rejected answer; which messages would be trained as text makes no difference."""
+        return super().encode_batch([_unmarked(talk) for talk in conversations], template)
 
     def loss(self, batch: Batch, actors: Actors) -> Loss:
         """The sum over pairs. A tie counts as wrong in the accuracy."""
@@ -43,6 +49,16 @@ class RewardModel(Preference):
             'rewards/accuracies': gap > 0,
         }
         return Loss(each.sum(), metrics)
+
+
+def _unmarked(talk: Conversation) -> Conversation:
+    """The conversation without `loss` fields, which could leave nothing of it for the template to keep."""
+
+    def plain(messages: list[Message]) -> list[Message]:
+        return [{name: value for name, value in message.items() if name != 'loss'} for message in messages]
+
+    rejected = None if talk.rejected is None else plain(talk.rejected)
+    return replace(talk, messages=plain(talk.messages), rejected=rejected, negatives=[plain(other) for other in talk.negatives or []] or None)
 
 
 def _single(scores: Tensor) -> Tensor:

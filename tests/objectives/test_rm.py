@@ -181,6 +181,15 @@ def test_rows(template):
     assert isinstance(error, RowError) and 'no rejected answer' in str(error) and 'f:1' in str(error)
 
 
+def test_messages_that_would_not_be_trained_are_scored(template):
+    row = talk('a', 'good', rejected=talk('a', 'bad').messages, negatives=[talk('a', 'worse').messages])
+    marked = copy.deepcopy(row)
+    for messages in (marked.messages, marked.rejected, *marked.negatives):
+        messages[-1]['loss'] = False
+    found, same = rm().encode_batch([row, marked], template)
+    assert [sample.input_ids for sample in same] == [sample.input_ids for sample in found] and len(found) == 2
+
+
 def test_an_unknown_loss_is_refused():
     with pytest.raises(SwiftError, match="'sigmoid' is no loss of rm: rm"):
         rm(loss_type=['sigmoid'])
