@@ -375,7 +375,13 @@ class Template:
             starts = list(accumulate((len(word) + 1 for word in text), initial=0))
             joined.append(' '.join(text))
             spans.append([(max(start - 1, 0), start + len(word)) for start, word in zip(starts, text, strict=False)])
-        return [(encoded.ids, encoded.spans) for encoded in self._need_tokens().batch(joined, spans)]
+        rows = self._need_tokens().batch(joined, spans)
+        return [(row.ids, [self._behind_blank(row.ids, span) for span in row.spans]) for row in rows]
+
+    def _behind_blank(self, ids: list[int], span: tuple[int, int]) -> tuple[int, int]:
+        """A word's range without a first token that is nothing but the blank before it."""
+        first, last = span
+        return (first + 1, last) if last - first > 1 and not self.tokenizer.decode(ids[first : first + 1]).strip() else span
 
     def decode(self, completion: Completion) -> Message:
         """The assistant message of a completion: content, reasoning_content, tool_calls."""

@@ -50,9 +50,10 @@ def test_every_word_stands_on_its_own_first_token(templates, kind, words):
     assert sample.input_ids == template.tokenizer(' '.join(words))['input_ids']
     places, tokens = sample.extra['words'], template.tokenizer.convert_ids_to_tokens(sample.input_ids)
     assert len(places) == len(words) and places == sorted(set(places))
-    ends = [*places[1:], len(tokens) - (kind == 'pieces')]
+    ends = [*places[1:], len(tokens) - (kind == 'pieces')]  # with the blank before the next word, where it is a token
     for word, first, end in zip(words, places, ends, strict=True):
-        said = template.tokenizer.convert_tokens_to_string(tokens[first:end]).replace('▁', ' ').replace('##', '')
+        assert template.tokenizer.decode([sample.input_ids[first]]).strip(), 'the blank before a word says nothing about it'
+        said = template.tokenizer.convert_tokens_to_string(tokens[first:end]).replace('▁', ' ').replace('##', '').strip()
         assert '<unk>' in said or '[UNK]' in said or said.replace(' ', '').lower() == word.lower()
 
 
