@@ -307,9 +307,9 @@ def segment_counts(tokens: AnswerTokens, segments: int) -> Tensor:
     return segment_sums(tokens, torch.ones_like(tokens.logps), segments)
 
 
-def reference_logps(batch: Batch, actors: Actors, *, at: str = 'reference_logps') -> Tensor:
+def reference_logps(batch: Batch, actors: Actors) -> Tensor:
     """[N] log-probabilities of the labelled tokens under the reference: stored with the samples, or computed now."""
-    if at in batch.extra:
-        return batch.extra[at]
+    if 'reference_logps' in batch.extra:
+        return batch.extra['reference_logps']
     with torch.no_grad():
         return actors.reference.answer_logps(batch).logps

@@ -7,9 +7,9 @@ import torch
 
 from swift.arguments.model import ModelArgs
 from swift.core.errors import RowError, RowTooLong
-from swift.core.types import Actors, Conversation
+from swift.core.types import Actors, Conversation, Sample
 from swift.model.load import load_processor
-from swift.objectives.preference import encode_pairs
+from swift.objectives.preference import encode_pairs, joined
 from swift.template import get_template
 from swift.trainers.attention import use_segments
 from swift.trainers.forward import Plan
@@ -71,6 +71,12 @@ def test_good_rows_around_bad_ones_keep_their_places(template):
 def test_a_margin_that_is_no_number_names_row_and_column(template):
     (error,) = encode_pairs([talk(columns={'margin': 'large'})], template)
     assert isinstance(error, RowError) and str(error).startswith('rows.jsonl:3: margin must be a number')
+
+
+def test_media_are_refused_instead_of_left_out():
+    part = Sample([1, 2], [-100, 2], media={'pixel_values': torch.zeros(1)})
+    with pytest.raises(RowError, match='rows.jsonl:3: the row has images, videos or audios'):
+        joined([part, part], talk())
 
 
 @pytest.mark.parametrize('side', ['chosen', 'rejected', 'second rejected'])
