@@ -53,7 +53,22 @@ METHOD_CONFLICTS: tuple[Conflict, ...] = (
     ),
 )
 
+_BUILT_IN = {'infonce', 'cosine_similarity', 'contrastive', 'online_contrastive', 'triplet', 'cosent', 'pointwise_reranker', 'listwise_reranker',
+             'cross_entropy'}  # fmt: skip
+"""Losses of tasks that have no arguments of their own besides flags."""
+
+
 METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
+    NoEffect(
+        flags('loss_type loss_kwargs'),
+        lambda v: not v.get('rlhf_type') and v['task_type'] in ('token_cls', 'multi_task'),
+        'with --task_type token_cls or multi_task, which have one loss',
+    ),
+    NoEffect(
+        flags('loss_kwargs'),
+        lambda v: not v.get('rlhf_type') and bool(losses(v)) and set(losses(v)) <= _BUILT_IN,
+        'with a built-in loss, whose settings are flags; it is for losses of a plugin',
+    ),
     NoEffect(
         flags('label_smoothing_factor z_loss_coef enable_channel_loss acc_strategy'),
         lambda v: bool(losses(v)) and losses(v) != ['cross_entropy'],

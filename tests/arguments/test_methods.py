@@ -54,6 +54,9 @@ def test_the_table_names_real_flags():
         ('rlhf', ['--ref_model_sync_steps', '10'], 'ref_model_sync_steps'),
         ('rlhf', ['--reference_free', 'true', '--precompute_ref_log_probs', 'true'], 'precompute_ref_log_probs'),
         ('sft', ['--eval_metric', 'rouge', '--val_dataset', 'v'], 'eval_metric'),
+        ('sft', ['--task_type', 'token_cls', '--loss_type', 'mine'], 'loss_type'),
+        ('sft', ['--task_type', 'embedding', '--loss_type', 'cosent', '--loss_kwargs', '{"a": 1}'], 'loss_kwargs'),
+        ('sft', ['--loss_type', 'mine', '--z_loss_coef', '0.1'], 'z_loss_coef'),
     ],
 )
 def test_a_flag_of_another_method_is_an_error(command, words, flag):

@@ -1,0 +1,15 @@
+swift sft \
+    --model tiny \
+    --dataset examples/data/arithmetic.jsonl#400 \
+    --val_dataset examples/data/arithmetic_heldout.jsonl#20 \
+    --external_plugins examples/custom/metric.py \
+    --predict_with_generate true \
+    --eval_metric same_numbers \
+    --metric_for_best_model same_numbers \
+    --max_new_tokens 16 \
+    --optimizer calm \
+    --per_device_train_batch_size 8 \
+    --max_steps 10 \
+    --eval_steps 10 \
+    --add_version false \
+    --output_dir output/custom_metric
