@@ -47,14 +47,13 @@ def _text(side: str, numbers: list[int]) -> str:
     return ' '.join(f'{side}{n}' for n in numbers)
 
 
-def named(count: int, seed: int) -> list[dict]:
-    """A thing, a sentence that names it, and two that name others."""
+def sky(count: int, seed: int) -> list[dict]:
+    """A question, a sentence about one of three things that answer it, and two about others."""
     draw, rows = random.Random(seed), []
-    things = 'moon cat house lake pen boat dog apple lemon map cup car river owl cow snow'.split()
     for _ in range(count):
-        right, *others = draw.sample(things, 3)
+        right, others = draw.choice(['moon', 'snow', 'owl']), draw.sample(['cat', 'house', 'lake', 'pen', 'boat', 'dog', 'apple', 'cup'], 2)
         say = draw.choice(['I saw the {} today.', 'Where is the {} now?', 'She has a {} at home.', 'The {} is new.']).format
-        rows.append({'query': right, 'positive': say(right), 'negative': [say(other) for other in others]})
+        rows.append({'query': 'What is above us?', 'positive': say(right), 'negative': [say(other) for other in others]})
     return rows
 
 
@@ -107,8 +106,8 @@ def test_a_generative_reranker_of_random_words(wordy_dir, tmp_path):
 def test_the_built_in_model_as_a_generative_reranker(tmp_path):
     """One of three at random: accuracy 1/3."""
     before, after = trained(
-        'tiny', tmp_path, named, (300, 60), task_type='generative_reranker', loss_type='listwise_reranker', tuner_type='lora', max_steps=25,
-        per_device_train_batch_size=8, per_device_eval_batch_size=16, learning_rate=4e-3,
+        'tiny', tmp_path, sky, (80, 40), task_type='generative_reranker', loss_type='listwise_reranker', tuner_type='lora', max_steps=16,
+        per_device_train_batch_size=4, per_device_eval_batch_size=16, learning_rate=4e-3,
     )  # fmt: skip
-    assert before['eval_accuracy'] < 0.7
-    assert after['eval_accuracy'] >= 0.95 and after['eval_mrr'] >= 0.97
+    assert before['eval_accuracy'] < 0.6
+    assert after['eval_accuracy'] >= 0.95 and after['eval_ndcg@10'] >= 0.97
