@@ -27,7 +27,7 @@ class Objective:
     """Whether a sample holds several segments (a pair, a group), so that it may be longer than max_length."""
     module: nn.Module | None = None
     """Parameters of the method's own that are trained and saved beside the model's. None: it has none."""
-    module_learning_rate: ClassVar[float | None] = None
+    module_learning_rate: float | None = None
     """Learning rate of `module`, scheduled like the model's. None: the model's."""
 
     def __init__(self, args: Any):

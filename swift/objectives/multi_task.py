@@ -30,6 +30,8 @@ from swift.objectives.sft import SFT, whole_answers
 
 UNKNOWN = -1
 """The number of a row that names no task."""
+RATES = {'uncertainty': 1e-2, 'learned': 5e-2}
+"""Learning rates of a strategy's own parameters: some hundred steps move a log-variance by 1, or teach the router its tasks."""
 
 
 class TaskRouter(nn.Module):
@@ -76,14 +78,13 @@ class MultiTaskLoss(nn.Module):
 class MultiTask(SFT):
     """`args`: tasks, task_weights, routing_strategy (TaskArgs), and what sft reads. `hidden_size`: of the model, for the router."""
 
-    module_learning_rate = 1e-2
-
     def __init__(self, args: Any, hidden_size: int | None = None):
         super().__init__(args)
         self.names = tuple(args.tasks)
         self.numbers = {name: number for number, name in enumerate(self.names)}
         self.weights = task_weights(args.task_weights, self.names)
         self.routing = args.routing_strategy
+        self.module_learning_rate = RATES.get(self.routing)
         if self.routing == 'uncertainty':
             self.module = MultiTaskLoss(len(self.names))
         elif self.routing == 'learned':
