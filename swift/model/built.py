@@ -29,7 +29,7 @@ def built_class(head: str, config_class: type) -> type:
     facts = {
         'base_model_prefix': family.base_model_prefix or 'model',
         'config_class': config_class,
-        '__module__': __name__,
+        '__module__': base.__module__,  # only classes of its own modules get transformers' renaming of a family's stored weights
         '__doc__': f'{base.__name__} with a linear classification head.',
     }
     return type(base.__name__.removesuffix('Model') + suffix, (mixin, family), facts)

@@ -39,7 +39,7 @@ class TokenClassification(Objective):
     @property
     def fingerprint(self) -> str:
         """Which number a word's class becomes."""
-        return repr(self.classes)
+        return f'words {self.classes}'
 
     def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
         """One sample a row; its `label` holds one class number a word that is left, IGNORE_INDEX where nothing is trained."""
