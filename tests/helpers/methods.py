@@ -35,6 +35,8 @@ class Case:
     """Name → flags; each keeps the laws of the contract suite."""
     indifferent: tuple[str, ...] = ()
     """Variants whose gradient is 0 where chosen and rejected are the same, and policy and reference are."""
+    streamed: Mapping[str, Any] = field(default_factory=dict)
+    """Further flags where rows are streamed, and so can't be looked at before."""
     encoders: bool = False
     """Whether encoder models (the BERT family) learn by it too."""
 
@@ -186,9 +188,11 @@ CASES: dict[str, Case] = {
     ),
     'seq_cls': Case(
         'sft', labelled(lambda draw, number: CLASSES[number % 3]), dict(task_type='seq_cls'), SCORES, SCORES,
-        variants={'plain': {}}, encoders=True,
+        streamed=dict(class_names=list(CLASSES), problem_type='single_label_classification'), encoders=True,
     ),
-    'token_cls': Case('sft', tagged_rows, dict(task_type='token_cls'), SCORES, SCORES, encoders=True),
+    'token_cls': Case(
+        'sft', tagged_rows, dict(task_type='token_cls'), SCORES, SCORES, streamed=dict(class_names=list(CLASSES)), encoders=True
+    ),
     'embedding': Case(
         'sft', group_rows, dict(task_type='embedding'),
         variants={
@@ -228,4 +232,5 @@ def case_settings(name: str, folder: str, model: str, *, rows: Rows | None = Non
     with open(path, 'w', encoding='utf-8') as file:
         for row in case.rows(count) if rows is None else rows:
             file.write(json.dumps(row, ensure_ascii=False) + '\n')
-    return {'model': model, 'dataset': path, 'report_to': 'none', 'max_length': 256, **case.settings, **more}
+    streamed = case.streamed if more.get('streaming') else {}
+    return {'model': model, 'dataset': path, 'report_to': 'none', 'max_length': 256, **case.settings, **streamed, **more}

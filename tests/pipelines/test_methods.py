@@ -32,12 +32,12 @@ def settings(tiny_dir, encoder_dir, tmp_path):
     """(subject, further flags) → flags of a run of 4 steps that evaluates at its end."""
 
     def make(subject: Subject, **more):
-        base = case_settings(subject.method, str(tmp_path), encoder_dir if subject.encoder else tiny_dir)
+        base = case_settings(subject.method, str(tmp_path), encoder_dir if subject.encoder else tiny_dir, **more)
         quick = dict(
             output_dir=str(tmp_path / 'out'), max_steps=4, save_steps=2, logging_steps=1, learning_rate=1e-3, eval_steps=4,
             val_dataset=base['dataset'] + '#4', per_device_eval_batch_size=2,
         )  # fmt: skip
-        return {**base, **quick, **more}
+        return {**quick, **base}
 
     return make
 
