@@ -40,7 +40,7 @@ def test_every_group_has_a_section():
     assert groups == {group for group, *_ in SECTIONS}
 
 
-SPOKEN_FOR = {'task_type', 'tuner_backend', 'infer_backend'}
+SPOKEN_FOR = {'tuner_backend', 'infer_backend'}
 """Flags with a single value: there is nothing to read."""
 
 

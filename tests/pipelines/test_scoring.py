@@ -211,3 +211,36 @@ def test_words_that_were_cut_off_have_no_class(trained, tmp_path):
         assert 4 <= len(kept) < 30 and kept == list(range(30))[kept[0] : kept[-1] + 1]
         assert set(kept) >= set(range(30)[places][:4] if side == 'right' else range(30)[places][-4:])
         assert len(short['response']) == 1 and short['response'][0] is not None
+
+
+@pytest.fixture(scope='module')
+def encoder_dir(tmp_path_factory):
+    from tests.helpers.tiny import save_encoder
+
+    return save_encoder(tmp_path_factory.mktemp('encoder') / 'model')
+
+
+def test_encoders_too(trained, encoder_dir, tmp_path):
+    result, path = trained('seq_cls', model=encoder_dir)
+    rows = answers(result, path, tmp_path)
+    loss = -np.mean([math.log(row['probabilities'][row['labels']]) for row in rows])
+    assert loss == pytest.approx(evaluation(result)['eval_loss'], rel=1e-4)
+    (tmp_path / 'ranked').mkdir()
+    result, path = trained('reranker', model=encoder_dir)
+    rows = answers(result, path, tmp_path / 'ranked', max_batch_size=1)
+    each = [log_share(score, place < len(row['positive_messages'])) for row in rows for place, score in enumerate(row['response'])]
+    assert -np.mean(each) == pytest.approx(evaluation(result)['eval_loss'], rel=1e-4)
+
+
+def test_a_merged_embedding_model_tells_by_its_files_how_it_is_read(trained, tmp_path):
+    from swift import merge_lora_main
+
+    result, path = trained('embedding', pooling='mean')
+    merged = str(tmp_path / 'merged')
+    merge_lora_main(dict(adapters=result['last_model_checkpoint'], output_dir=merged))
+    os.path.exists(os.path.join(merged, 'args.json')) and os.remove(os.path.join(merged, 'args.json'))
+    rows = infer_main(dict(model=merged, val_dataset=path, result_path=str(tmp_path / 'merged.jsonl')))
+    adapter = answers(result, path, tmp_path)
+    assert np.abs(np.array([row['response'] for row in rows]) - [row['response'] for row in adapter]).max() < 1e-4
+    other = infer_main(dict(model=merged, val_dataset=path, result_path=str(tmp_path / 'last.jsonl'), task_type='embedding', pooling='last'))
+    assert np.abs(np.array([row['response'] for row in rows]) - [row['response'] for row in other]).max() > 1e-2
