@@ -20,6 +20,7 @@ from swift.core.errors import CheckpointError, ModelError, did_you_mean
 from swift.core.heads import BARE, LANGUAGE, SEQUENCE, TOKEN, head_kind
 from swift.core.log import get_logger
 from swift.tuners import targets
+from swift.tuners.heads import train_in_float32
 from swift.tuners.modules import find_all_linears, input_embedding, name_of, output_head
 from swift.tuners.starts import add_to_base, as_difference, halves, loftq
 
@@ -57,6 +58,7 @@ class LoRA:
         for parameter in tuned.parameters():  # float16 gradients of float16 weights can't be scaled
             if parameter.requires_grad and parameter.dtype == torch.float16 and args.lora_dtype is None:
                 parameter.data = parameter.data.float()
+        train_in_float32(tuned)
         if getattr(model.config, 'model_type', None) == 'reformer':  # reversible layers differentiate by their input
             tuned.enable_input_require_grads()
         if args.init_weights == 'loftq':
@@ -107,6 +109,8 @@ class LoRA:
         if trainable and _SPLIT in metadata:
             return _resume_split(model, config, stored, json.loads(metadata[_SPLIT]), name)
         tuned = _wrap(model, config, name)
+        if trainable:
+            train_in_float32(tuned, name)
         problem = fill(tuned, stored, name)
         if problem is None:
             return tuned
