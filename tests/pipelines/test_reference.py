@@ -1,8 +1,11 @@
 """The reference model through whole trainings: every way to have one, and what must not change by the way."""
 
+import glob
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -378,3 +381,38 @@ def test_flags_that_contradict_or_do_nothing(flags, message):
 ])  # fmt: skip
 def test_the_estimate_knows_of_a_second_copy(flags, copies):
     assert keeps_copy(parse_args('rlhf', {'model': 'tiny', 'dataset': 'x.jsonl', **flags})) == copies
+
+
+# ---- several processes, compiled graphs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('settings', [
+    {'precompute_ref_log_probs': True, 'tuner_type': 'full'}, {'precompute_ref_log_probs': True}, {'sync_ref_model': True, 'ref_model_sync_steps': 2},
+], ids=['precomputed full', 'precomputed', 'sync'])  # fmt: skip
+def test_two_processes_are_one(run, settings, tiny_dir, pairs, tmp_path):
+    """They share the computation in advance, and their references move alike."""
+    one = run(**settings, per_device_train_batch_size=8, split_dataset_ratio=0.2)
+    rate = '1e-3' if settings.get('tuner_type') == 'full' else '1e-2'
+    flags = {'model': tiny_dir, 'dataset': pairs, 'output_dir': str(tmp_path / 'two'), 'max_steps': 3, 'per_device_train_batch_size': 4,
+             'learning_rate': rate, 'report_to': 'none', 'logging_steps': 1, 'save_strategy': 'no', 'split_dataset_ratio': 0.2, **settings}  # fmt: skip
+    flags |= {} if 'tuner_type' in settings else {'lora_dropout': 0.0}
+    words = [word for name, value in flags.items() for word in (f'--{name}', str(value))]
+    env = {**os.environ, 'NPROC_PER_NODE': '2', 'OMP_NUM_THREADS': '1', 'SWIFT_CACHE': str(tmp_path / 'cache of two')}
+    done = subprocess.run([sys.executable, '-m', 'swift', 'rlhf', *words], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (log,) = glob.glob(str(tmp_path / 'two' / '*' / 'logging.jsonl'))
+    two = lines({'log_history': [json.loads(line) for line in open(log)]})
+    assert same(one['lines'], two)
+    if 'precompute_ref_log_probs' in settings:
+        assert len(os.listdir(tmp_path / 'cache of two' / 'values')) == 2  # training and validation, once each
+        for folder in os.listdir(tmp_path / 'cache' / 'values'):
+            both = [Values(tmp_path / cache / 'values' / folder) for cache in ('cache', 'cache of two')]
+            assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(*both, strict=True)) and len(both[0]) in (4, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('settings', [{'torch_compile': True, 'torch_compile_backend': 'eager'}, {'gradient_checkpointing': True}],
+                         ids=['compiled', 'checkpointed'])  # fmt: skip
+def test_compiled_or_checkpointed_is_the_same(run, settings):
+    assert same(run()['lines'], run(**settings)['lines'])
