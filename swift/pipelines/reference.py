@@ -247,7 +247,7 @@ def _following(make: Maker, data: Any) -> Reference:
     check_separable(make.model)
     reference, own = make.apart()
     if is_adapter(reference):
-        reference = fold(reference)
+        reference = fold(reference).eval().requires_grad_(False)
     follow = SyncReferenceCallback(
         reference, partial(effective_weights, make.model), steps=make.args.ref_model_sync_steps, alpha=make.args.ref_model_mixup_alpha
     )
