@@ -27,7 +27,7 @@ class TaskArgs(ScoringArgs):
     infonce_use_batch: bool = True
     """Texts of other rows of the whole step are negatives too."""
     infonce_hard_negatives: int | None = None
-    """Negatives used of each row, drawn or repeated to this number; None: all there are."""
+    """Negatives used of each row, the first ones; rows may have fewer. None: all there are."""
     infonce_mask_fake_negative: bool = False
     """Leave out negatives that are more similar than the positive by infonce_fake_neg_margin."""
     infonce_fake_neg_margin: float = 0.1
@@ -45,9 +45,9 @@ class TaskArgs(ScoringArgs):
     listwise_temperature: float = 1.0
     """Temperature of the listwise reranker loss."""
     max_positive_samples: int | None = None
-    """Positives used of each reranker row; None: all."""
+    """Positives used of each embedding or reranker row, the first ones; None: all."""
     max_negative_samples: int | None = None
-    """Negatives used of each reranker row; None: all."""
+    """Negatives used of each embedding or reranker row, the first ones; None: all."""
     task_weights: list[float] | None = None
     """Weight of each task of --task_type multi_task, in the order of tasks; None: 1 each."""
     tasks: list[str] = field(default_factory=list)
