@@ -181,6 +181,7 @@ NO_CLASSIFIER = {
                     'the decoder alone; a classifier of it has an encoder too'),
     **dict.fromkeys(('emu3', 'mllama', 'trocr'), 'what is written has no base model in transformers'),
     'blt': 'its configuration does not say how wide its hidden states are',
+    ('deepseek_v4', 'embedding'): 'transformers renames its last norm for its language model only',
     ('reformer', 'token_cls'): 'its hidden states are twice as wide as its configuration says',
 }  # fmt: skip
 

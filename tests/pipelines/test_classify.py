@@ -167,7 +167,7 @@ def test_digits_are_read_better_than_by_a_bag_of_tokens(tmp_path):
     from tests.helpers.tiny import build_tokenizer
 
     digits = datasets.load_digits()
-    lines = [[''.join('.oO'[min(2, int(value) * 3 // 17)] for value in line) for line in image] for image in digits.images]
+    lines = [[''.join('.oO#'[int(value) * 4 // 17] for value in line) for line in image] for image in digits.images]
     order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0)).tolist()
     train, val = order[:1400], order[1400:]
     tokenizer, bags = build_tokenizer(), {}
@@ -186,4 +186,4 @@ def test_digits_are_read_better_than_by_a_bag_of_tokens(tmp_path):
     ))  # fmt: skip
     accuracy = [entry['eval_accuracy'] for entry in result['log_history'] if 'eval_accuracy' in entry][-1]
     print(f'digits: accuracy {accuracy:.3f}; logistic regression on bags: {bags}')
-    assert accuracy > max(bags.values()) + 0.03 and accuracy > 0.78
+    assert accuracy > max(bags.values()) + 0.05
