@@ -151,6 +151,23 @@ def test_a_fresh_adapter_against_a_trained_one(run, tiny_dir):
     assert margins[0] < -0.3 and margins[0] == pytest.approx(margins[1], abs=1e-5)
 
 
+@pytest.mark.slow
+def test_a_run_of_lora_is_a_reference_too(run):
+    """--ref_model with an adapter's folder is its base with it on; a copy that follows is merged first. The same margins at the start."""
+    first = run(save_strategy='steps', save_steps=3)['last_model_checkpoint']
+    ways = [{'ref_model': first}, {'ref_adapters': [first]}, {'ref_adapters': [first], 'sync_ref_model': True},
+            {'ref_model': first, 'sync_ref_model': True}, {'ref_model': first, 'tuner_type': 'full'}]  # fmt: skip
+    margins = [run(**way, max_steps=1)['lines'][0][1] for way in ways]
+    assert margins[0] < -0.3 and margins == pytest.approx([margins[0]] * 5, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_the_copy_has_the_policys_type(run, dtype):
+    """float16 weights are trained as float32: the copy is float32 too, and the first margin 0."""
+    assert run(tuner_type='full', torch_dtype=dtype, max_steps=1)['lines'][0][1] == 0
+
+
 def test_another_vocabulary_is_refused(run, tmp_path):
     other = tmp_path / 'other'
     build_model(vocab_size=640).save_pretrained(other)
