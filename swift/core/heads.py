@@ -54,10 +54,14 @@ def head_names(model: Any) -> list[str]:
 
 
 def unused_names(model: Any) -> list[str]:
-    """Names of modules that a model carries but that what is read off it doesn't depend on: the pooler, but of a classifier of texts."""
-    if head_kind(model) not in (BARE, TOKEN) and getattr(model.config, 'model_type', None) not in _POOLS_ITSELF:
+    """Names of modules that a classifier or a model without a head carries but that what is read off it doesn't depend on: the
+    pooler, but of most classifiers of texts, and heads that only their own task calls."""
+    kind = head_kind(model)
+    if kind == LANGUAGE:
         return []
-    return [name for name, child in model.named_modules() if name.count('.') < 2 and name.split('.')[-1] == 'pooler' and _has_weights(child)]
+    reads_pooler = kind == SEQUENCE and model.config.model_type not in _POOLS_ITSELF
+    unused = {'contact_head'} if reads_pooler else {'contact_head', 'pooler'}
+    return [name for name, child in model.named_modules() if name.count('.') < 2 and name.split('.')[-1] in unused and _has_weights(child)]
 
 
 def _has_weights(module: Any) -> bool:

@@ -13,7 +13,7 @@ from swift.core.heads import head_names
 
 _NO_ADAPTER = ('lm_head', 'embed_out', 'gate', 'router', 'score', 'classifier', 'v_head', 'pooler')
 """Last name components that all-linear leaves alone: output heads, and routers, whose scores must stay as trained."""
-_NO_GRADIENT = ('indexer', 'router', 'gate', 'pooler', 'patcher')
+_NO_GRADIENT = ('indexer', 'router', 'gate', 'pooler', 'patcher', 'contact_head')
 """Parts that only choose (top-k positions, experts) or are never called in language modelling: an adapter in them would
 get no gradient, and distributed training stops at parameters without one."""
 _STATE_SPACE_SIGNS = ('A_log', 'conv1d', 'time_mix_key')
