@@ -38,9 +38,12 @@ def cases():
 @pytest.mark.parametrize('words', list(cases()))
 def test_command_parses(words, monkeypatch, tmp_path):
     from swift.arguments import parse_args
+    from swift.cli.main import METHODS
     from swift.core.plugins import load_plugins
 
     command, argv = words[0], words[1:]
+    if command in METHODS:
+        command, argv = 'rlhf', ['--rlhf_type', command, *argv]
     if command == 'doctor' or '--help' in argv:
         return
     monkeypatch.chdir(ROOT)

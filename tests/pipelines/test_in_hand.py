@@ -39,8 +39,13 @@ def losses(history):
     return [record['loss'] for record in history if 'loss' in record]
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
-    'name, cls', [('dpo', DPOTrainer), ('kto', KTOTrainer), ('orpo', ORPOTrainer), ('cpo', CPOTrainer), ('simpo', SimPOTrainer)]
+    'name, cls',
+    [('dpo', DPOTrainer), ('kto', KTOTrainer), slow('orpo', ORPOTrainer), slow('cpo', CPOTrainer), slow('simpo', SimPOTrainer)],
 )
 def test_the_trainer_trains_as_the_command_does(name, cls, model, tokenizer, tiny_dir, tmp_path):
     rows = CASES[name].rows(6)

@@ -143,7 +143,10 @@ def test_preview_and_plan_of_classes(quick, tmp_path, capsys):
     assert 'method     seq_cls; 3 classes: high, low, middle' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', ['dpo', 'rm', 'seq_cls', 'token_cls', 'embedding', 'reranker', 'generative_reranker'])
+@pytest.mark.parametrize(
+    'name',
+    ['dpo', 'seq_cls', 'embedding', *(pytest.param(name, marks=pytest.mark.slow) for name in ('rm', 'token_cls', 'reranker', 'generative_reranker'))],
+)
 def test_verify_of_every_kind_of_model(name, quick, tmp_path):
     from swift import rlhf_main
 

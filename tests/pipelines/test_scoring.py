@@ -220,6 +220,7 @@ def encoder_dir(tmp_path_factory):
     return save_encoder(tmp_path_factory.mktemp('encoder') / 'model')
 
 
+@pytest.mark.slow
 def test_encoders_too(trained, encoder_dir, tmp_path):
     result, path = trained('seq_cls', model=encoder_dir)
     rows = answers(result, path, tmp_path)
