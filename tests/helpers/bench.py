@@ -39,7 +39,7 @@ class Bench:
     samples: list[Sample]
 
 
-def make_bench(name: str, folder: str, model: str, *, noise: float = 0.02, rows: Any = None, **flags: Any) -> Bench:
+def make_bench(name: str, folder: str, model: str, *, noise: float = 0.05, rows: Any = None, **flags: Any) -> Bench:
     """The method as a training sets it up; the policy has moved away from the reference by random noise."""
     from swift.arguments import Facts, parse_args, resolve
     from swift.model.load import load_model, load_processor, model_info

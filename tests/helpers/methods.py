@@ -68,10 +68,12 @@ def text_rows(count: int) -> Rows:
 
 
 def pair_rows(count: int) -> Rows:
-    """Answers of different length, a margin, every third prompt with a system message."""
+    """Answers of different length and of the same, a margin, every third prompt with a system message."""
     draw, rows = _draw(3), []
     for number in range(count):
-        row = {'query': said(draw), 'response': said(draw), 'rejected_response': said(draw), 'margin': draw.random()}
+        good = said(draw, 2)
+        bad = said(draw) if number % 2 else ' '.join(sorted(good.split(), key=lambda word: draw.random()))
+        row = {'query': said(draw), 'response': good, 'rejected_response': f'{bad} fox', 'margin': draw.random()}
         rows.append({**row, 'system': 'Be brief.'} if number % 3 == 0 else row)
     return rows
 

@@ -5,9 +5,10 @@ import functools
 import pytest
 
 from swift.arguments.methods import METHODS
-from swift.core.errors import SwiftError
+from swift.core.errors import RowError, SwiftError
 from swift.core.types import Conversation, Sample
 from swift.objectives import OBJECTIVES, get_objective
+from swift.template import get_template
 from tests.helpers.bench import FILLER, evaluate, make_bench, run_step
 from tests.helpers.methods import CASES
 
@@ -105,14 +106,10 @@ def without_preference(sample):
 
 
 @pytest.mark.parametrize('name', [name for name in CASES if OBJECTIVES[name].columns])
-def test_a_row_without_what_the_method_needs_says_what_it_has(bench, name):
+def test_a_row_without_what_the_method_needs_says_what_it_has(bench, tokenizer, name):
     made = bench(name, next(iter(CASES[name].variants)))
-    from swift.core.errors import RowError
-    from swift.template import get_template
-    from tests.helpers.tiny import build_tokenizer
-
-    talk = Conversation([{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': 'b'}], columns={'mood': 'good'}, source='f:1')
-    (error,) = made.objective.encode_batch([talk], get_template(build_tokenizer()))
+    talk = Conversation([{'role': 'user', 'content': 'a'}], columns={'mood': 'good'}, source='f:1')
+    (error,) = made.objective.encode_batch([talk], get_template(tokenizer))
     assert isinstance(error, RowError) and error.source == 'f:1' and 'messages' in str(error) and 'mood' in str(error)
 
 
