@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from swift.core.errors import DatasetError
@@ -63,9 +64,23 @@ def encode_data(args: Any, objective: Any, template: Any, *, splits: Splits | No
 
 
 def cache_key(objective: Any, template: Any) -> str:
-    """Everything that decides which tokens a row becomes, besides the row."""
-    settings = f'{type(objective).__module__}.{type(objective).__qualname__}|{objective.fingerprint}|{template.fingerprint}'
+    """Everything that decides which tokens a row becomes, besides the row: method, template, and the code of both."""
+    method = f'{type(objective).__module__}.{type(objective).__qualname__}|{objective.fingerprint}'
+    settings = f'{method}|{template.fingerprint}|{_code_hash()}'
     return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+
+
+@cache
+def _code_hash() -> str:
+    """Of the files that make samples of rows: tokens stored by other code are not taken up."""
+    import swift.objectives
+    import swift.template
+
+    digest = hashlib.blake2b(digest_size=16)
+    for room in (swift.objectives, swift.template):
+        for path in sorted(Path(room.__file__).parent.glob('*.py')):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _samples(source: Any, bad_rows: BadRows, title: str, *, args: Any, encode: Encode, key: str) -> Any:
