@@ -15,7 +15,7 @@ from swift.pipelines.rlhf import rlhf_main
 from swift.pipelines.train import TrainingRun
 
 STEPS = dict(max_steps=40, per_device_train_batch_size=16, learning_rate=1e-3)
-SETTINGS = {'dpo': {}, 'kto': {'max_steps': 60}, 'orpo': {}, 'cpo': {}, 'simpo': {}, 'rm': {'max_steps': 60, 'learning_rate': 5e-3}}
+SETTINGS = {'dpo': {'max_steps': 25}, 'kto': {'max_steps': 60}, 'orpo': {}, 'cpo': {}, 'simpo': {}, 'rm': {'max_steps': 60, 'learning_rate': 5e-3}}
 JUDGE = {'kto': 'dpo'}
 """Method → the one whose evaluation compares pairs, where it has no pairs itself."""
 
