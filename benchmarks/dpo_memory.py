@@ -7,7 +7,7 @@ full         swift, the whole model, a frozen copy as the reference
 precomputed  swift, the whole model, the reference's log-probabilities stored in advance
 trl-lora, trl-full   TRL's DPOTrainer the same way (if it can be imported)
 
-Each runs in a process of its own, three steps in float32 (bfloat16 on a GPU). Printed: the peak of the whole process (of the
+Each runs in a process of its own, two steps in float32 (bfloat16 on a GPU). Printed: the peak of the whole process (of the
 device's memory on a GPU), and what is left of it without the program and the weights of the policy. A float32 matrix of all tokens by all words
 would be 1.2 GB. The model has 4 layers and 42 M parameters, most of them embeddings.
 """
@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from dpo_packed import as_samples, lora_config
 
-VOCABULARY, PROMPT, ANSWER, STEPS = 151_936, 50, 950, 3
+VOCABULARY, PROMPT, ANSWER, STEPS = 151_936, 50, 950, 2
 NAMES = ('lora', 'full', 'precomputed', 'trl-lora', 'trl-full')
 
 
