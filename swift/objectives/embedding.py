@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from swift.core.errors import RowError, SwiftError, did_you_mean
+from swift.core.log import warn_once
 from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sample, Template
 from swift.objectives import loss_names
 from swift.objectives.base import Objective
@@ -195,6 +196,11 @@ class Embedding(Objective):
             total, metrics = share.loss + passed - passed.detach(), share.metrics
         else:
             vectors, total, metrics = share.vectors, share.loss, share.metrics
+        if torch.is_grad_enabled() and self.name == 'infonce' and not batch.extra.get('filler') and not metrics['accuracy'].numel():
+            warn_once(
+                'A step of one row without negatives teaches nothing: raise --per_device_train_batch_size (or '
+                '--gradient_accumulation_steps), use --packing true, or give rows negatives.'
+            )
         return Loss(total, metrics, {} if torch.is_grad_enabled() else {'vectors': vectors, **texts})
 
     # ---- evaluation
