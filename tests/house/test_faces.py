@@ -31,7 +31,7 @@ DOCUMENTED = [
     'from swift.pipelines import rlhf_main, pretrain_main, infer_main, SwiftRLHF',
     'from swift.arguments import RLHFArguments, PretrainArguments, SftArguments, InferArguments, ExportArguments',
     'from swift.llm import rlhf_main, RLHFArguments',
-    'from swift.trainers import Trainer, TrainingArguments',
+    'from swift.trainers import Trainer, TrainingArguments, EmbeddingTrainer, RerankerTrainer',
     'from swift.rlhf_trainers import DPOTrainer, ORPOTrainer, KTOTrainer, CPOTrainer, SimPOTrainer, RewardTrainer',
     'from swift.rlhf_trainers import DPOConfig, ORPOConfig, KTOConfig, CPOConfig, SimPOConfig, RewardConfig',
     'from swift import TransformersEngine, InferRequest, RequestConfig, AdapterRequest',
