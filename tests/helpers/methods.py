@@ -62,6 +62,11 @@ def chat_rows(count: int) -> Rows:
     return rows
 
 
+def task_rows(count: int) -> Rows:
+    """Chats that belong to one of two tasks."""
+    return [{'task': row['channel'], 'messages': row['messages'][:2]} for row in chat_rows(count)]
+
+
 def text_rows(count: int) -> Rows:
     draw = _draw(2)
     return [{'text': said(draw, 8, 30)} for _ in range(count)]
@@ -219,7 +224,7 @@ CASES: dict[str, Case] = {
         variants={'plain': {}, 'listwise': dict(loss_type='listwise_reranker', listwise_temperature=0.5), 'cut': dict(max_negative_samples=1)},
     ),
     'multi_task': Case(
-        'sft', chat_rows, dict(task_type='multi_task'),
+        'sft', task_rows, dict(task_type='multi_task'), streamed=dict(tasks=['a', 'b']),
         variants={'plain': {}, 'weighted': dict(task_weights=[1.0, 0.5]), 'uncertain': dict(routing_strategy='uncertainty'),
                   'routed': dict(routing_strategy='learned')},
     ),

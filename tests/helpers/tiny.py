@@ -74,6 +74,10 @@ def save_tiny(path: str | os.PathLike, **kwargs) -> str:
     return path
 
 
+NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+"""Configuration of an encoder that draws no random numbers in training."""
+
+
 def save_encoder(path: str | os.PathLike, **config) -> str:
     """Write a tiny random BERT with a word-piece tokenizer (no chat template) to `path` (unless it is there); the path as a string."""
     import torch

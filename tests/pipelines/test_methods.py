@@ -16,7 +16,7 @@ from swift.pipelines.rlhf import rlhf_main
 from swift.pipelines.train import TrainingRun, pretrain_main, sft_main
 from tests.helpers.matrix import SHAPES, SUBJECTS, Shape, Subject, documented, in_default_run, stored, table
 from tests.helpers.methods import CASES, case_settings
-from tests.helpers.tiny import save_encoder
+from tests.helpers.tiny import NO_DROPOUT, save_encoder, save_tiny
 from tests.trajectories.toy import without_clock
 
 MAIN = {'sft': sft_main, 'pt': pretrain_main, 'rlhf': rlhf_main}
@@ -27,12 +27,19 @@ def encoder_dir(tmp_path_factory) -> str:
     return save_encoder(tmp_path_factory.mktemp('encoder') / 'model')
 
 
+@pytest.fixture(scope='session')
+def still_models(tmp_path_factory) -> dict[bool, str]:
+    """Whether it is an encoder → a tiny model that draws no random numbers in training."""
+    folder = tmp_path_factory.mktemp('still')
+    return {False: save_tiny(folder / 'tiny', classifier_dropout=0.0), True: save_encoder(folder / 'encoder', **NO_DROPOUT)}
+
+
 @pytest.fixture
 def settings(tiny_dir, encoder_dir, tmp_path):
     """(subject, further flags) → flags of a run of 4 steps that evaluates at its end."""
 
     def make(subject: Subject, **more):
-        base = case_settings(subject.method, str(tmp_path), encoder_dir if subject.encoder else tiny_dir, **more)
+        base = case_settings(subject.method, str(tmp_path), more.pop('model', encoder_dir if subject.encoder else tiny_dir), **more)
         quick = dict(
             output_dir=str(tmp_path / 'out'), max_steps=4, save_steps=2, logging_steps=1, learning_rate=1e-3, eval_steps=4,
             val_dataset=base['dataset'] + '#4', per_device_eval_batch_size=2,
@@ -99,14 +106,14 @@ def loaded_gives_the_same_scores(subject, checkpoint, flags, evaluation):
 
 @pytest.mark.parametrize('subject', SUBJECTS, ids=str)
 @pytest.mark.slow
-def test_packed_padded_accumulated_and_streamed_steps_are_the_same(settings, subject):
+def test_packed_padded_accumulated_and_streamed_steps_are_the_same(settings, still_models, subject):
     """8 rows are one step each way: the losses, the metrics and the weights of 4 steps agree."""
     case = CASES[subject.method]
-    one = dict(lora_dropout=0.0, lora_rank=4, train_dataloader_shuffle=False, lr_scheduler_type='constant')
+    one = dict(**case.streamed, model=still_models[subject.encoder], lora_dropout=0.0, lora_rank=4, train_dataloader_shuffle=False, lr_scheduler_type='constant')
     ways = {
         'flat': dict(per_device_train_batch_size=8),
         'padded': dict(per_device_train_batch_size=8, padding_free=False),
-        'packed': dict(per_device_train_batch_size=1, packing=True, packing_length=4000),
+        'packed': dict(per_device_train_batch_size=1, packing=True, packing_length=20_000),
         'accumulated': dict(per_device_train_batch_size=2, gradient_accumulation_steps=4),
         'streamed': dict(per_device_train_batch_size=8, streaming=True),
     }

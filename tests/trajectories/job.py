@@ -97,15 +97,12 @@ def method_run(out: str, name: str) -> dict:
 def method_files(out: str, subjects: list) -> None:
     """What the runs of the subjects read."""
     from tests.helpers.methods import case_settings
-    from tests.helpers.tiny import save_encoder, save_tiny
+    from tests.helpers.tiny import NO_DROPOUT, save_encoder, save_tiny
 
-    models = {False: save_tiny(os.path.join(out, 'tiny'), attention_dropout=0.0), True: save_encoder(os.path.join(out, 'encoder'), **NO_DROPOUT)}
+    models = {False: save_tiny(os.path.join(out, 'tiny'), classifier_dropout=0.0), True: save_encoder(os.path.join(out, 'encoder'), **NO_DROPOUT)}
     for subject in subjects:
         with open(os.path.join(out, f'{subject}.json'), 'w') as file:
             json.dump(case_settings(subject.method, out, models[subject.encoder], count=9), file)
-
-
-NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
 def interrupt(run_dir: str) -> None:
