@@ -23,7 +23,7 @@ def template_for(processor: Any, args: Any, info: Any, stop_token_ids: Iterable[
         if info.template in templates_map:
             logger.info('the tokenizer has no chat template; models of type %s use --template %s', info.model_type, info.template)
             settings['template'] = info.template
-        elif args.task_type in TASK_HEADS and not getattr(args, 'rlhf_type', None):
+        elif getattr(args, 'task_type', None) in TASK_HEADS and not getattr(args, 'rlhf_type', None):
             logger.info('the tokenizer has no chat template: texts are read as they are')
             settings['use_chat_template'] = False
     return get_template(processor, args, stop_token_ids=stop_token_ids, **settings)

@@ -153,7 +153,8 @@ def test_shipped_data_are_what_the_script_writes(tmp_path):
     source = ROOT / 'examples' / 'data'
     copy = tmp_path / 'examples' / 'data'
     copy.mkdir(parents=True)
-    (copy / 'make_data.py').write_text((source / 'make_data.py').read_text(encoding='utf-8'), encoding='utf-8')
+    for script in ('make_data.py', 'objective_rows.py'):
+        (copy / script).write_text((source / script).read_text(encoding='utf-8'), encoding='utf-8')
     (tmp_path / 'recipes').symlink_to(ROOT / 'recipes')
     subprocess.run([sys.executable, str(copy / 'make_data.py')], check=True)
     written = sorted(path.name for path in copy.glob('*.jsonl'))
