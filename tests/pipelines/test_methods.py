@@ -109,7 +109,7 @@ def loaded_gives_the_same_scores(subject, checkpoint, flags, evaluation):
 def test_packed_padded_accumulated_and_streamed_steps_are_the_same(settings, still_models, subject):
     """8 rows are one step each way: the losses, the metrics and the weights of 4 steps agree."""
     case = CASES[subject.method]
-    one = dict(**case.streamed, model=still_models[subject.encoder], lora_dropout=0.0, lora_rank=4, train_dataloader_shuffle=False, lr_scheduler_type='constant')
+    one = dict(**case.streamed, model=still_models[subject.encoder], lora_dropout=0.0, lora_rank=4, train_dataloader_shuffle=False, adam_epsilon=1e-5)
     ways = {
         'flat': dict(per_device_train_batch_size=8),
         'padded': dict(per_device_train_batch_size=8, padding_free=False),

@@ -76,6 +76,7 @@ def methods(out: str) -> None:
 def method_run(out: str, name: str) -> dict:
     """4 steps of a method on 9 rows, 8 at a time whatever the number of processes: every other step is one row and a filler.
 
+    Adam divides by no less than 1e-5, lest it turns the rounding of a gradient near 0 into a step.
     `name`: a subject of tests/helpers/matrix.py and lora or full. Expects the models and rows that `method_files` wrote to `out`.
     """
     from swift.pipelines.rlhf import rlhf_main
@@ -90,7 +91,7 @@ def method_run(out: str, name: str) -> dict:
     return main({
         **settings, **adapter, 'tuner_type': tuner, 'output_dir': os.path.join(out, name, str(world_size())), 'max_steps': 4,
         'per_device_train_batch_size': 8 // world_size(), 'per_device_eval_batch_size': 4 // world_size(), 'save_steps': 4,
-        'logging_steps': 1, 'learning_rate': 1e-3, 'val_dataset': settings['dataset'] + '#3', 'eval_steps': 2,
+        'logging_steps': 1, 'learning_rate': 1e-3, 'adam_epsilon': 1e-5, 'val_dataset': settings['dataset'] + '#3', 'eval_steps': 2,
     })  # fmt: skip
 
 
