@@ -9,7 +9,7 @@ from typing import Any
 from swift.arguments.commands import TRAINING
 from swift.arguments.later import read_facts
 from swift.arguments.method_rules import METHOD_CONFLICTS, METHOD_NO_EFFECT
-from swift.arguments.methods import method_mistakes
+from swift.arguments.methods import ON, method_mistakes
 from swift.arguments.rules import Conflict, NoEffect, Values, flags
 from swift.core.errors import did_you_mean
 
@@ -158,6 +158,7 @@ _FREEZE = flags(
 _SAMPLING = flags(
     'max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs'
 )
+_PLAIN = 'with --use_chat_template false (the default of pt and embedding): rows are plain text'
 _MIXING = flags('dataset_shuffle interleave_prob stopping_strategy packing packing_length lazy_tokenize')
 
 
@@ -256,9 +257,16 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         'without validation data (--val_dataset or --split_dataset_ratio)',
     ),
     NoEffect(
-        flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template system'),
+        flags('add_non_thinking_prefix preserve_thinking enable_thinking agent_template response_prefix'),
         lambda v: not v['use_chat_template'],
-        'with --use_chat_template false: rows are plain text',
+        _PLAIN,
+        (*TRAINING, 'infer'),
+    ),
+    NoEffect(
+        flags('system'),
+        lambda v: not v['use_chat_template'] and v['task_type'] != 'generative_reranker',
+        _PLAIN,
+        (*TRAINING, 'infer'),
     ),
     NoEffect(flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer',)),
     NoEffect(_MIXING, _always, 'in swift infer, which answers the rows one by one in their order', ('infer',)),
@@ -359,11 +367,11 @@ def effect_mistakes(command: str, values: Values, given: Mapping[str, Any]) -> l
     given = {name: item for name, item in given.items() if not _from_environment(item)}
     if command in TRAINING:
         idle = method_mistakes(command, values, given)[1]
-        found += [(name, f'has no effect {why}', False) for name, why in idle if not _idle(values[name])]
+        found += [(name, f'has no effect {why}', False) for name, why in idle if not _idle(name, values[name])]
     seen = {name for name, _, _ in found}
     for rule in NO_EFFECT:
         names = [name for name in rule.flags if name in given and name in values and name not in seen]
-        names = [name for name in names if not _idle(values[name])]
+        names = [name for name in names if not _idle(name, values[name])]
         if names and (not rule.commands or command in rule.commands) and rule.test(values):
             seen.update(names)
             found += [(name, f'has no effect {rule.why}', rule.warn) for name in names]
@@ -375,6 +383,6 @@ def _from_environment(item: Any) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and str(item[1]).startswith('environment ')
 
 
-def _idle(value: Any) -> bool:
-    """A value that asks for nothing: false, none, an empty list."""
-    return value is None or value is False or (isinstance(value, (list, dict)) and not value)
+def _idle(name: str, value: Any) -> bool:
+    """A value that asks for nothing: none, an empty list, false (but where a method does something unless told not to)."""
+    return value is None or (value is False and name not in ON) or (isinstance(value, (list, dict)) and not value)

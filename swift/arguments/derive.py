@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from swift.arguments.commands import CLASSES, TRAINING, Arguments
 from swift.arguments.flags import flags_of
-from swift.arguments.methods import METHODS, method_of
+from swift.arguments.methods import METHODS, method_defaults, method_of
 
 A = TypeVar('A', bound=Arguments)
 
@@ -94,8 +94,7 @@ def seeds(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dic
 
 def method(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """What the training method brings along."""
-    chosen = METHODS[method_of(values['_command'], values)]
-    return {name: value for name, value in chosen.defaults.items() if name in values}
+    return method_defaults(values['_command'], values)
 
 
 def classes(values: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

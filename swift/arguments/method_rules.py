@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swift.arguments.commands import TRAINING
 from swift.arguments.rules import Conflict, NoEffect, Values, flags
 
 
@@ -59,6 +60,17 @@ _BUILT_IN = {'infonce', 'cosine_similarity', 'contrastive', 'online_contrastive'
 
 
 METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
+    NoEffect(
+        flags('system use_chat_template agent_template enable_thinking preserve_thinking response_prefix'),
+        lambda v: not v.get('rlhf_type') and v['task_type'] == 'token_cls',
+        'with --task_type token_cls, which reads the words of a row and nothing else',
+        (*TRAINING, 'infer'),
+    ),
+    NoEffect(
+        flags('response_prefix'),
+        lambda v: not v.get('rlhf_type') and v['task_type'] in ('embedding', 'reranker'),
+        'with --task_type embedding or reranker, which answer nothing',
+    ),
     NoEffect(
         flags('loss_type loss_kwargs'),
         lambda v: not v.get('rlhf_type') and v['task_type'] in ('token_cls', 'multi_task'),

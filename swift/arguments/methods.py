@@ -138,6 +138,12 @@ def method_of(command: str, values: Mapping[str, Any]) -> str:
     return 'pt' if command == 'pt' else 'sft'
 
 
+def method_defaults(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the training method of these values brings along: flag → derived default, of flags that the command has."""
+    method = METHODS.get(method_of(command, values), Method())
+    return {name: value for name, value in method.defaults.items() if name in values}
+
+
 def method_mistakes(
     command: str, values: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[str, str]]]:
@@ -167,6 +173,8 @@ def method_mistakes(
 
 
 _DEFAULTS = {f.name: f.default for group in (RlhfArgs, TaskArgs) for f in fields(group)}
+ON = frozenset(name for name, default in _DEFAULTS.items() if default is True)
+"""Flags of methods that are true unless given: false asks for something."""
 
 
 def _unread(method: Method, chosen: list[str], values: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from swift.arguments.convert import Words, convert
 from swift.arguments.derive import Facts, settle
 from swift.arguments.flags import Flag, flags_of
 from swift.arguments.inherit import inherit, require
+from swift.arguments.methods import method_defaults
 from swift.core.errors import ArgumentsError, did_you_mean
 from swift.core.log import get_logger
 
@@ -96,6 +97,7 @@ def _check(
     command: str, cls: type, settings: dict[str, tuple[Any, str]], explicit: Mapping[str, Any], report: Report
 ) -> None:
     values = {name: flag.default for name, flag in flags_of(cls).items()} | {n: v for n, (v, _) in settings.items()}
+    values |= {name: value for name, value in method_defaults(command, values).items() if name not in settings}
     wrong = range_mistakes(values, settings) + word_mistakes(values, settings)
     report.mistakes += [f'{_shown(name)} {mistake}' for name, mistake in wrong]
     report.mistakes += require(command, values, report.failed)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from swift.core.errors import TemplateError
 from swift.core.heads import TASK_HEADS
 from swift.core.log import get_logger
 from swift.template import get_template, templates_map
 
 logger = get_logger()
+
+_OF_CHATS = ('system', 'agent_template', 'enable_thinking', 'preserve_thinking', 'response_prefix')
+"""Settings that only a chat template reads."""
 
 
 def template_for(processor: Any, args: Any, info: Any, stop_token_ids: Iterable[int] = ()) -> Any:
@@ -24,6 +28,8 @@ def template_for(processor: Any, args: Any, info: Any, stop_token_ids: Iterable[
             logger.info('the tokenizer has no chat template; models of type %s use --template %s', info.model_type, info.template)
             settings['template'] = info.template
         elif getattr(args, 'task_type', None) in TASK_HEADS and not getattr(args, 'rlhf_type', None):
+            if idle := next((name for name in _OF_CHATS if getattr(args, name, None)), None):
+                raise TemplateError(f'--{idle} has no effect: the tokenizer has no chat template;', f'drop --{idle}, or choose a --template')
             logger.info('the tokenizer has no chat template: texts are read as they are')
             settings['use_chat_template'] = False
     return get_template(processor, args, stop_token_ids=stop_token_ids, **settings)

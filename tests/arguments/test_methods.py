@@ -57,6 +57,13 @@ def test_the_table_names_real_flags():
         ('sft', ['--task_type', 'token_cls', '--loss_type', 'mine'], 'loss_type'),
         ('sft', ['--task_type', 'embedding', '--loss_type', 'cosent', '--loss_kwargs', '{"a": 1}'], 'loss_kwargs'),
         ('sft', ['--loss_type', 'mine', '--z_loss_coef', '0.1'], 'z_loss_coef'),
+        ('sft', ['--infonce_use_batch', 'false'], 'infonce_use_batch'),
+        ('sft', ['--task_type', 'embedding', '--loss_type', 'cosent', '--infonce_use_batch', 'false'], 'infonce_use_batch'),
+        ('sft', ['--task_type', 'embedding', '--system', 's'], 'system'),
+        ('sft', ['--task_type', 'embedding', '--response_prefix', 's', '--use_chat_template', 'true'], 'response_prefix'),
+        ('sft', ['--task_type', 'token_cls', '--system', 's'], 'system'),
+        ('sft', ['--task_type', 'token_cls', '--use_chat_template', 'true'], 'use_chat_template'),
+        ('pt', ['--response_prefix', 's'], 'response_prefix'),
     ],
 )
 def test_a_flag_of_another_method_is_an_error(command, words, flag):
@@ -85,6 +92,7 @@ def test_the_error_names_the_methods_that_have_the_flag():
         ('rlhf', ['--ref_model_free', 'false'], {'reference_free': False}),
         ('sft', ['--task_type', 'reranker'], {'num_labels': 1}),
         ('sft', ['--task_type', 'generative_reranker', '--loss_type', 'listwise_generative_reranker'], {'loss_type': 'listwise_reranker'}),
+        ('sft', ['--task_type', 'generative_reranker', '--use_chat_template', 'false', '--system', 's'], {'system': 's'}),
         ('plan', ['--task_type', 'embedding', '--infonce_temperature', '0.02'], {'infonce_temperature': 0.02, 'rlhf_type': None}),
         ('preview', ['--rlhf_type', 'kto', '--desirable_weight', '2'], {'desirable_weight': 2.0, 'beta': 0.1}),
     ],
