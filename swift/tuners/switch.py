@@ -133,6 +133,8 @@ def _switched(model: nn.Module, settings: Callable[[Any], Mapping[str, Any]], va
         for parameter, value in values:
             data.append((parameter, parameter.data))
             parameter.data = value
+        if data:
+            torch.clear_autocast_cache()  # which knows a parameter's value in half precision by the parameter, not by its data
         with torch.no_grad():
             yield
     finally:
@@ -140,6 +142,8 @@ def _switched(model: nn.Module, settings: Callable[[Any], Mapping[str, Any]], va
             setattr(module, name, value)
         for parameter, value in data:
             parameter.data = value
+        if data:
+            torch.clear_autocast_cache()
 
 
 def is_peft_layer(module: nn.Module) -> bool:

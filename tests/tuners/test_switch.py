@@ -85,6 +85,24 @@ def test_the_model_before_training_bit_for_bit_and_no_trace(kind):
     assert (said(model) - wanted).abs().max() > 0.1
 
 
+@pytest.mark.parametrize('kind', ['biases', 'pissa'])
+def test_the_model_before_training_under_autocast_after_the_policy_has_run(kind):
+    """Autocast remembers parameters in half precision for as long as it is open: the policy's must not answer for the reference."""
+    model = tuned(kind)
+    start = split_start(model)
+    view = as_started(model, start) if start else adapters_off(model)
+    with torch.autocast('cpu', dtype=torch.bfloat16), view():
+        wanted = model(IDS).logits
+    learn(model)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        first = said(model)
+        with view():
+            got = model(IDS).logits
+        again = model.eval()(IDS).logits
+    assert torch.equal(got, wanted) and torch.equal(again, first)
+    assert again.requires_grad and (first - wanted).abs().max() > 0.1
+
+
 @pytest.mark.parametrize('kind', ['embedding', 'biases', 'pissa'])
 def test_an_exception_leaves_no_trace(kind):
     model = tuned(kind)
