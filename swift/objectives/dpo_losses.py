@@ -89,16 +89,19 @@ def build(names: list[str], kwargs: Mapping[str, Any]) -> dict[str, PairLoss]:
 
 # ---- divergences
 
+LARGEST = 80.0
+"""Exponents end here: e^89 is no float32, and infinity times a gradient of 0 is no number."""
+
 
 def scores(ratio: Pairs, args: Any) -> Pairs:
     """f'(π/π_ref) up to a constant, from log π/π_ref: the reward that a divergence other than reverse KL implies (arXiv:2309.16240)."""
     kind, alpha = args.f_divergence_type, args.f_alpha_divergence_coef
     if kind == 'forward_kl':  # 1 - 1/t
-        return ratio.map(lambda r: -torch.expm1(-r))
+        return ratio.map(lambda r: -torch.expm1((-r).clamp(max=LARGEST)))
     if kind == 'js_divergence':  # log 2t/(1+t)
         return ratio.map(lambda r: math.log(2) + logsigmoid(r))
     if kind == 'alpha_divergence' and abs(alpha - 1) > 1e-6:  # (t^(α-1) - 1)/(α-1); α → 1 is log t
-        return ratio.map(lambda r: torch.expm1(((alpha - 1) * r).clamp(max=80)) / (alpha - 1))
+        return ratio.map(lambda r: torch.expm1(((alpha - 1) * r).clamp(max=LARGEST)) / (alpha - 1))
     return ratio
 
 

@@ -148,6 +148,13 @@ def test_divergences_by_hand(kind, score):
     assert by_hand('sigmoid', beta=0.5, f_divergence_type=kind).tolist() == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['forward_kl', 'alpha_divergence'])
+def test_divergences_of_answers_far_from_the_reference_have_gradients(kind):
+    pairs_ = two_pairs(policy=((-1.0, -250.0), (-300.0, -4.0)))
+    by_hand('sigmoid', pairs_, f_divergence_type=kind, f_alpha_divergence_coef=0.0).sum().backward()
+    assert all(side.grad.isfinite().all() for side in (pairs_.policy.chosen, pairs_.policy.rejected))
+
+
 def test_rpo_alpha_is_the_loss_sft_with_that_weight():
     samples = pair_samples()
     one, other = run(objective('dpo', rpo_alpha=0.7), [samples]), run(objective('dpo', loss_type=['sigmoid', 'sft'], loss_weights=[1.0, 0.7]), [samples])
