@@ -78,7 +78,8 @@ class MethodTrainer(Trainer):
 
     `args`: the method's config, or a mapping of flags. `processing_class`: the tokenizer (or processor). `train_dataset`,
     `eval_dataset`: rows as the command reads them, in a list, a Hugging Face Dataset, or the name of a file. `ref_model`: the
-    model that the policy is compared with; None: the model as it is now. `peft_config`: put an adapter on the model first.
+    model that the policy is compared with; None: the model as it is now, or
+    without its adapter. `peft_config`: put an adapter on the model first.
     Raises SwiftError for what does not fit.
     """
 
@@ -170,16 +171,16 @@ class _Run(TrainingRun):
         return self._trainer()
 
     def _reference(self, plan: Any) -> tuple[Any, Any]:
-        """The reference that was handed in, the model without its adapter, or a frozen copy of the model."""
+        """The reference that was handed in, the model as its adapter found it, or a frozen copy of the model."""
         from swift.pipelines.reference import NO_REFERENCE, Maker, Reference
         from swift.trainers import selfcheck
-        from swift.tuners import is_adapter, switch
 
         if 'reference' not in self.objective.roles:
             return plan, NO_REFERENCE
         maker = Maker(self.args, self.args, self.model, plan, self.first)
-        if self.ref_model is None and is_adapter(self.model):
-            return plan, Reference(plan, self.data, {'reference': maker.actor(self.model, plan, switch.adapters_off(self.model))})
+        view = maker.inside() if self.ref_model is None else None
+        if view is not None:
+            return plan, Reference(plan, self.data, {'reference': maker.actor(self.model, plan, view)})
         reference = copy.deepcopy(self.model) if self.ref_model is None else self.ref_model
         reference = reference.to(next(self.model.parameters()).device).eval().requires_grad_(False)
         own = selfcheck.plan(reference, self.first, flat=plan.flat)
