@@ -57,6 +57,15 @@ class Conversation:
     source: str | None = None
     """`file:line` or `dataset[index]`, for messages. None: made in memory."""
 
+    @property
+    def words(self) -> list[str]:
+        """The words of a row: its tokens, or the text of its last message cut at blanks."""
+        given = self.columns.get('tokens') or self.columns.get('words')
+        if given:
+            return [str(word) for word in given]
+        content = self.messages[-1].get('content') if self.messages else ''
+        return content.split() if isinstance(content, str) else []
+
 
 @dataclass(slots=True)
 class Sample:

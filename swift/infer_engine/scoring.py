@@ -133,7 +133,7 @@ class Words:
 
     def __call__(self, talk: Conversation, sample: Sample, values: np.ndarray) -> Result:
         """`response`: one class a word, None for words that were cut off; `words`: each with its class and the probability of that."""
-        words, extra = words_of(talk), sample.extra or {}
+        words, extra = talk.words, sample.extra or {}
         listed: list[Result] = [{'word': word, 'label': None} for word in words]
         own = extra.get('own') or [True] * len(values)
         for place, (there, shares) in enumerate(zip(own, softmax(values), strict=True), extra.get('first', 0)):
@@ -180,15 +180,6 @@ class Ranking:
         scores = sigmoid(values[:, 0])
         order = np.argsort(-values[:, 0], kind='stable')  # the log-odds still tell scores apart that round to 1
         return {'response': [_number(score, 8) for score in scores], 'ranking': [int(number) for number in order]}
-
-
-def words_of(talk: Conversation) -> list[str]:
-    """The words whose classes are asked for: those of the row, or the text cut at blanks."""
-    given = talk.columns.get('tokens') or talk.columns.get('words')
-    if given:
-        return [str(word) for word in given]
-    content = talk.messages[-1].get('content') if talk.messages else ''
-    return content.split() if isinstance(content, str) else []
 
 
 def softmax(values: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ mean over the labelled tokens of the micro-batch, which makes it independent of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 import torch
 
-from swift.core.errors import SwiftError
+from swift.core.errors import SwiftError, did_you_mean
 from swift.core.registry import Registry
 from swift.core.types import Actors, Batch, Loss
 from swift.objectives.base import Objective
@@ -62,12 +62,9 @@ class CustomLoss(Objective):
             open_ended = any(kind is inspect.Parameter.VAR_KEYWORD for kind in self.names.values())
             given = {name: value for name, value in offers.items() if name in self.names or open_ended}
             value = self.function(outputs, inputs['labels'], **given)
-        if isinstance(value, tuple):
-            value = value[0]
-        if not isinstance(value, torch.Tensor):
-            raise SwiftError(f'loss_type {self.name!r} returned {type(value).__name__};', 'return a tensor')
+        mean = mean_of(self.name, value)
         # a batch without labels: 0 · value keeps the graph (and with it other processes) in step
-        scaled = value.mean() * weight if weight else torch.nan_to_num(value.mean()) * 0.0
+        scaled = mean * weight if weight else torch.nan_to_num(mean) * 0.0
         return Loss(scaled, {})
 
 
@@ -87,6 +84,37 @@ def build(name: str, kwargs: dict[str, Any], args: Any = None) -> Callable:
     if unknown and inspect.Parameter.VAR_KEYWORD not in _names(entry).values():
         raise SwiftError(f'loss_type {name!r} takes no argument {sorted(unknown)[0]!r};', 'correct --loss_kwargs')
     return partial(entry, **kwargs) if kwargs else entry
+
+
+def own_loss(name: str, built_in: Collection[str], args: Any) -> Callable | None:
+    """The loss that a user registered for a task whose own are `built_in`; None where `name` is one of these.
+
+    Raises SwiftError for an unknown name.
+    """
+    if name in built_in:
+        return None
+    if name not in loss_map or name == 'cross_entropy':
+        known = [*built_in, *(other for other in loss_map if other != 'cross_entropy')]
+        raise SwiftError(f'unknown loss_type {name!r};', did_you_mean(name, known, n=2) or f'known: {", ".join(known)}')
+    return build(name, dict(args.loss_kwargs or {}), args)
+
+
+class Outputs(dict):
+    """What a loss gets as `outputs` where they are not the model's own: values as keys and as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def mean_of(name: str, value: Any) -> torch.Tensor:
+    """The mean of what a loss returned, of the first part of a tuple. Raises SwiftError for anything but a tensor."""
+    value = value[0] if isinstance(value, tuple) else value
+    if not isinstance(value, torch.Tensor):
+        raise SwiftError(f'loss_type {name!r} returned {type(value).__name__};', 'return a tensor')
+    return value.mean()
 
 
 def _names(function: Callable) -> dict[str, Any]:

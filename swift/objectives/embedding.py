@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swift.core.errors import RowError, SwiftError, did_you_mean
+from swift.core.errors import RowError
 from swift.core.log import warn_once
 from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sample, Template
 from swift.objectives import loss_names
 from swift.objectives.base import Objective
-from swift.objectives.custom import build, loss_map
+from swift.objectives.custom import Outputs, mean_of, own_loss
 from swift.objectives.embedding_losses import ANCHOR, LOSSES, NEGATIVE, POSITIVE, Items, Step, matryoshka
 from swift.objectives.group import as_group
 from swift.objectives.pool import pool
@@ -284,16 +284,6 @@ def _label_mistake(talk: Conversation, loss: str) -> RowError | None:
 # ---- losses of the user's own
 
 
-class Texts(dict):
-    """What a loss of the user's own gets as `outputs`: `last_hidden_state` and the fields of the Step, as keys and as attributes."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
 def _loss(name: str, args: Any) -> Callable[[Step, Any], Items]:
     """The built-in loss, or the one that a plugin registered.
 
@@ -301,18 +291,12 @@ def _loss(name: str, args: Any) -> Callable[[Step, Any], Items]:
     [n, H] of all texts (each row's anchor, positives, negatives), `labels` [documents] the score of everything that is no anchor
     (1 for positives, 0 for negatives, or the row's label). It returns the mean over the step.
     """
-    if name in LOSSES:
-        return LOSSES[name]
-    if name not in loss_map or name == 'cross_entropy':
-        known = [*LOSSES, *(other for other in loss_map if other != 'cross_entropy')]
-        raise SwiftError(f'unknown loss_type {name!r};', did_you_mean(name, known, n=2) or f'known: {", ".join(known)}')
-    return partial(_own, build(name, dict(args.loss_kwargs or {}), args), name)
+    own = own_loss(name, LOSSES, args)
+    return LOSSES[name] if own is None else partial(_own, own, name)
 
 
 def _own(function: Callable, name: str, step: Step, args: Any) -> Items:
     documents = step.documents
     fields = dict(kind=step.kind, name=step.name, score=step.score, row=step.row, vectors=step.vectors)
-    value = function(Texts(last_hidden_state=step.unit, **fields), step.score[documents])
-    if not isinstance(value, Tensor):
-        raise SwiftError(f'loss_type {name!r} returned {type(value).__name__};', 'return a tensor')
-    return Items(value.mean().expand(len(documents)), step.row[documents], {})
+    mean = mean_of(name, function(Outputs(last_hidden_state=step.unit, **fields), step.score[documents]))
+    return Items(mean.expand(len(documents)), step.row[documents], {})

@@ -135,19 +135,21 @@ class _Known:
 
     def __init__(self, step: Step):
         self.anchors = step.places(ANCHOR)
-        _, codes = torch.unique(step.name, return_inverse=True)
-        self.code = codes
+        names, self.code = torch.unique(step.name, return_inverse=True)
+        self._names = len(names)
         positives = step.places(POSITIVE)
-        self._table = torch.zeros(int(codes.max()) + 1 if len(codes) else 0, dtype=torch.int64, device=codes.device)
-        asked = torch.unique(codes[self.anchors])
-        self._table[asked] = torch.arange(len(asked), device=codes.device)
-        self._belongs = torch.zeros(len(asked), len(self._table), dtype=torch.bool, device=codes.device)
-        self._belongs[self._table[codes[step.anchors_of(positives)]], codes[positives]] = True
-        self._belongs[self._table[asked], asked] = True  # a text is no negative of itself
+        owners = torch.cat([step.anchors_of(positives), self.anchors])
+        texts = torch.cat([positives, self.anchors])  # a text is no negative of itself
+        self._pairs = self.code[owners], self.code[texts]
 
     def belongs(self, anchors: Tensor, texts: Tensor) -> Tensor:
         """[anchors, texts] bool: the text is a positive of the anchor, or the anchor itself."""
-        return self._belongs[self._table[self.code[anchors]]][:, self.code[texts]]
+        asked, place = torch.unique(self.code[anchors], return_inverse=True)
+        number = torch.full((self._names,), len(asked), dtype=torch.int64, device=asked.device)  # a last line for all others
+        number[asked] = torch.arange(len(asked), device=asked.device)
+        table = torch.zeros(len(asked) + 1, self._names, dtype=torch.bool, device=asked.device)
+        table[number[self._pairs[0]], self._pairs[1]] = True
+        return table[place][:, self.code[texts]]
 
 
 def _infonce(step: Step, unit: Tensor, own: Tensor, known: _Known, args: Any) -> tuple[Tensor, ...]:
@@ -184,8 +186,7 @@ def triplet(step: Step, args: Any) -> Items:
     d is twice that). margin: 0.2."""
     margin = 0.2 if args.margin is None else args.margin
     positives, negatives = step.places(POSITIVE), step.places(NEGATIVE)
-    which, other = (step.row[positives][:, None] == step.row[negatives][None]).nonzero().unbind(1)
-    p, n = positives[which], negatives[other]
+    p, n = _triplets(step, positives, negatives)
     near, far = (_cosine(step, index) for index in (p, n))
     row = step.row[p]
     metrics = {
@@ -194,6 +195,16 @@ def triplet(step: Step, args: Any) -> Items:
         'accuracy': ((near > far).float(), row),
     }
     return Items(F.relu(far - near + margin), row, metrics)
+
+
+def _triplets(step: Step, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    """Every positive with every negative of its row. Texts lie row after row, so that negatives of a row are neighbours."""
+    rows = step.row[positives]
+    counts = torch.bincount(step.row[negatives], minlength=len(step.places(ANCHOR)))
+    first, own = (counts.cumsum(0) - counts)[rows], counts[rows]
+    which = torch.repeat_interleave(own)
+    place = torch.arange(len(which), device=which.device) - (own.cumsum(0) - own)[which]
+    return positives[which], negatives[first[which] + place]
 
 
 # ---- pairs with a score

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swift.core.errors import RowError, RowTooLong, SwiftError, did_you_mean
+from swift.core.errors import RowError, RowTooLong, SwiftError
 from swift.core.types import Actors, Batch, Conversation, Loss, Message, Sample, Template
 from swift.objectives import loss_names
 from swift.objectives.base import Objective
-from swift.objectives.custom import build, loss_map
-from swift.objectives.embedding import NEGATIVES, Texts, grouped, number
+from swift.objectives.custom import Outputs, mean_of, own_loss
+from swift.objectives.embedding import NEGATIVES, grouped, number
 from swift.objectives.group import as_group
 from swift.objectives.preference import missing
 from swift.objectives.retrieval import group_metrics
@@ -42,10 +42,7 @@ class Reranker(Objective):
     def __init__(self, args: Any):
         super().__init__(args)
         self.name = (loss_names(args) or LOSSES)[0]
-        if self.name not in LOSSES and (self.name not in loss_map or self.name == 'cross_entropy'):
-            known = [*LOSSES, *(other for other in loss_map if other != 'cross_entropy')]
-            raise SwiftError(f'unknown loss_type {self.name!r};', did_you_mean(self.name, known, n=2) or f'known: {", ".join(known)}')
-        self.own = None if self.name in LOSSES else build(self.name, dict(args.loss_kwargs or {}), args)
+        self.own = own_loss(self.name, LOSSES, args)
 
     # ---- rows
 
@@ -131,10 +128,8 @@ class Reranker(Objective):
         relevance = ranking['relevance']
         outputs = {'scores': z, 'relevance': relevance, 'query': ranking['query']}
         if self.own is not None:
-            value = self.own(Texts(logits=z[:, None], row=ranking['row']), relevance)
-            if not isinstance(value, Tensor):
-                raise SwiftError(f'loss_type {self.name!r} returned {type(value).__name__};', 'return a tensor')
-            return Loss(value.mean() * len(z), {}, outputs)
+            value = self.own(Outputs(logits=z[:, None], row=ranking['row']), relevance)
+            return Loss(mean_of(self.name, value) * len(z), {}, outputs)
         if self.name == 'listwise_reranker':
             values, metrics = listwise(z, relevance >= 0.5, ranking['row'], self.args.listwise_temperature)
         else:

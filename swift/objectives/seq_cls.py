@@ -21,6 +21,7 @@ from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sa
 from swift.objectives import loss_names
 from swift.objectives.base import Objective, units
 from swift.objectives.classes import Classes
+from swift.objectives.custom import Outputs, build, mean_of
 from swift.objectives.preference import missing
 from swift.objectives.scores import class_figures, regression_figures, set_figures
 from swift.objectives.texts import Specials, cut
@@ -40,8 +41,6 @@ class SequenceClassification(Objective):
         if self.problem == SINGLE and self.classes.count < 2:
             raise SwiftError('a classification needs at least two classes;', 'for a single value: --problem_type regression')
         if loss_names(args):
-            from swift.objectives.custom import build
-
             self.own = build(loss_names(args)[0], dict(args.loss_kwargs or {}), args)
 
     own: Any = None
@@ -127,7 +126,7 @@ class SequenceClassification(Objective):
     def loss(self, batch: Batch, actors: Actors) -> Loss:
         scores, targets = actors.policy.scores(batch).float(), batch.extra['targets']
         if self.own is not None:
-            total = _mean_of(self.own, scores, targets) * len(targets)
+            total = mean_of(loss_names(self.args)[0], self.own(Outputs(logits=scores), targets)) * len(targets)
         else:
             total = self._each(scores, targets).sum()
         outputs = {} if torch.is_grad_enabled() else {'scores': scores, 'targets': targets}
@@ -171,17 +170,3 @@ def _read(talk: Conversation, template: Template, specials: Specials) -> Sample:
     if isinstance(kept, RowError):
         raise kept
     return Sample(kept, [IGNORE_INDEX] * len(kept), channel=talk.channel, source=talk.source)
-
-
-class _Outputs(dict):
-    """What a loss of the user's own gets: `outputs.logits`, `outputs['logits']`."""
-
-    __getattr__ = dict.__getitem__
-
-
-def _mean_of(function: Any, scores: Tensor, targets: Tensor) -> Tensor:
-    value = function(_Outputs(logits=scores), targets)
-    value = value[0] if isinstance(value, tuple) else value
-    if not isinstance(value, Tensor):
-        raise SwiftError(f'the loss returned {type(value).__name__};', 'return a tensor')
-    return value.mean()

@@ -54,7 +54,7 @@ class TokenClassification(Objective):
         return results
 
     def _labelled(self, talk: Conversation, sample: Sample) -> Sample:
-        words, labels = words_of(talk), talk.label
+        words, labels = talk.words, talk.label
         if not isinstance(labels, (list, tuple)):
             raise missing(talk, 'list of classes, one for each word', 'labels or ner_tags beside tokens')
         if len(labels) != len(words):
@@ -74,7 +74,7 @@ class TokenClassification(Objective):
         at the start.
         """
         specials = Specials.of(template.tokenizer)
-        texts = [words_of(talk) for talk in conversations]
+        texts = [talk.words for talk in conversations]
         encoded = template.words(texts)
         results: list[Sample | RowError] = []
         for talk, (ids, ranges) in zip(conversations, encoded, strict=True):
@@ -131,15 +131,6 @@ class TokenClassification(Objective):
             return entity_figures(predicted, truth, outputs['begins'], names)
         ignored = names.index(OUTSIDE) if OUTSIDE in names else None
         return class_figures(outputs['predicted'][known], targets[known], self.classes.count, ignored)
-
-
-def words_of(talk: Conversation) -> list[str]:
-    """The words of a row: its tokens, or the text of its last message cut at blanks."""
-    given = talk.columns.get('tokens') or talk.columns.get('words')
-    if given:
-        return [str(word) for word in given]
-    content = talk.messages[-1].get('content') if talk.messages else ''
-    return content.split() if isinstance(content, str) else []
 
 
 def _sample(talk: Conversation, ids: list[int], ranges: list[tuple[int, int]], specials: Specials, template: Template) -> Sample:

@@ -147,6 +147,7 @@ def judged(talks: Sequence[Conversation], template: Any) -> list[Sample | RowErr
 
 def embedded(talks: Sequence[Conversation], objective: Any, template: Any) -> list[Sample | RowError]:
     """For an embedding model: the text, then those of the row that it is compared with."""
+    from swift.objectives.embedding import grouped
     from swift.objectives.texts import encode_texts
 
     groups = [[talk.messages, *(talk.positives or []), *(talk.negatives or [])] for talk in talks]
@@ -155,12 +156,13 @@ def embedded(talks: Sequence[Conversation], objective: Any, template: Any) -> li
     for talk, group in zip(talks, groups, strict=True):
         found = [next(encoded) for _ in group]
         wrong = next((item for item in found if isinstance(item, RowError)), None)
-        results.append(wrong.at(talk.source) if wrong else _grouped(found, talk, {'positives': len(talk.positives or [])}))
+        results.append(wrong.at(talk.source) if wrong else grouped(found, replace(talk, label=None), {'positives': len(talk.positives or [])}))
     return results
 
 
 def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list[Sample | RowError]:
     """For a reranker: every document of the row with its query."""
+    from swift.objectives.embedding import grouped
     from swift.objectives.preference import missing
     from swift.objectives.texts import text_of
 
@@ -172,15 +174,10 @@ def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list
             if not documents:
                 raise missing(talk, 'document to judge', 'document, positive or negative (lists of texts)')
             parts, facts = reader(talk.messages, [text_of(document) for document in documents])
-            results.append(_grouped(parts, talk, {'positives': len(talk.positives or []), 'query': 0, **facts}))
+            results.append(grouped(parts, replace(talk, label=None), {'positives': len(talk.positives or []), 'query': 0, **facts}))
         except RowError as error:
             results.append(error.at(talk.source))
     return results
-
-
-def _grouped(parts: Sequence[Sequence[int]], talk: Conversation, extra: dict[str, Any]) -> Sample:
-    ids = [token for part in parts for token in part]
-    return Sample(ids, [IGNORE_INDEX] * len(ids), lengths=[len(part) for part in parts], source=talk.source, extra=extra)
 
 
 # ---- samples → numbers
