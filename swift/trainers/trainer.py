@@ -215,10 +215,10 @@ class Trainer(transformers.Trainer):
                         outputs.setdefault(name, []).append(values.cpu())
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             value, weight = self._total(total).tolist()
+            if not weight:
+                raise SwiftError('nothing in the evaluation data is trained or judged;', 'check --val_dataset and --max_length')
             found = {**meter.drain(), **self._measured(outputs), **(self._judge(self.state.global_step) if self._judge else {})}
             means = {f'{metric_key_prefix}_{name}': mean for name, mean in found.items()}
-        if not weight:
-            raise SwiftError('the evaluation data has no labelled token;', 'check --val_dataset and --max_length')
         metrics = {f'{metric_key_prefix}_loss': value / weight, **means}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=sum(group.gather(samples)))
 
