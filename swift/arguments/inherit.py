@@ -12,7 +12,7 @@ from swift.arguments import later
 from swift.arguments.commands import CLASSES, TRAINING
 from swift.arguments.data import DataArgs
 from swift.arguments.flags import flags_of
-from swift.arguments.methods import METHODS
+from swift.arguments.methods import METHODS, SHARED, method_of
 from swift.arguments.model import ModelArgs
 from swift.arguments.rlhf import RlhfArgs
 from swift.arguments.saved import SavedArgs, find_checkpoint, load_saved_args
@@ -28,7 +28,7 @@ _OF_THE_HEAD = {f.name for f in fields(ScoringArgs)} | {'task_type', 'num_labels
 _OF_THE_MODEL = (
     {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'} | _OF_THE_HEAD
 )
-_OF_THE_METHOD = {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)}
+_OF_THE_METHOD = {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)} | SHARED | {'loss_type', 'loss_kwargs'}
 _OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
 _OF_THE_MACHINE = {
     'device_map',
@@ -62,6 +62,9 @@ _DROPS = {
     'per_device_train_batch_size': {'max_batch_tokens'},
     'template': {'agent_template'},
     'rope_scaling': {'rope_scaling_factor'},
+    'loss_type': {'loss_weights', 'loss_kwargs'},
+    'num_labels': {'class_names'},
+    'class_names': {'num_labels'},
 }
 """Flag → saved flags that giving it anew leaves behind, since they decide the same thing or belong to its old value."""
 
@@ -74,7 +77,7 @@ def inherit(
     for prefix in ('', 'ref_'):
         _model_alias(prefix, settings, values, notes)
     _places(command, settings, mistakes, notes)
-    values = values | {name: value for name, (value, _) in settings.items()}
+    values = values | {'resume_from_checkpoint': None} | {name: value for name, (value, _) in settings.items()}
     try:
         saved, wanted = _saved(command, settings, values)
     except SwiftError as error:
@@ -83,6 +86,15 @@ def inherit(
     if saved is not None:
         if command in TRAINING and not _same_head(command, saved, values, settings):
             wanted = wanted - _OF_THE_HEAD
+        if command in TRAINING and 'resume_from_checkpoint' in settings and saved.command:
+            before, now = _methods(command, saved, settings)
+            if before != now:
+                wanted = wanted - (_OF_THE_METHOD - _OF_THE_HEAD)
+                if not values['resume_only_model']:
+                    mistakes.append(
+                        f'--resume_from_checkpoint continues {saved.path}, a run of {before}, and can not go on as {now}; '
+                        'add --resume_only_model true to start from its weights'
+                    )
         _take_over(command, saved, wanted, settings)
     _base_model(settings)
     return settings, notes
@@ -110,6 +122,14 @@ def _same_head(command: str, saved: SavedArgs, values: Mapping[str, Any], settin
     if 'task_type' in settings:
         wanted = settings['task_type'][0]
     return wanted == saved.values.get('task_type', 'causal_lm')
+
+
+def _methods(command: str, saved: SavedArgs, settings: Settings) -> tuple[str, str]:
+    """The training method of a run, and the one that these settings continue it with (pre-training counts as sft)."""
+    own = flags_of(CLASSES[command])
+    values = {name: saved.values.get(name, own[name].default) for name in ('rlhf_type', 'task_type') if name in own}
+    values |= {name: settings[name][0] for name in values if name in settings}
+    return method_of('sft', saved.values), method_of('sft', values)
 
 
 def _take_over(command: str, saved: SavedArgs, wanted: set[str], settings: Settings) -> None:
@@ -147,7 +167,7 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
             _OF_THE_MODEL - _OF_THE_MACHINE - {'model', 'model_type', 'model_revision'},
         )
     if command == 'verify':
-        wanted = wanted | _OF_THE_DATA | _OF_THE_METHOD | {'max_length', 'truncation_strategy', 'loss_scale', 'loss_type', 'loss_kwargs'}
+        wanted = wanted | _OF_THE_DATA | _OF_THE_METHOD | {'max_length', 'truncation_strategy'}
     elif values['load_data_args']:
         wanted = wanted | _OF_THE_DATA
     return (load_saved_args(path) if os.path.isdir(path) else None), wanted

@@ -158,6 +158,11 @@ def test_training_further_from_an_adapter(run):
     assert (args.model, args.system, args.dataset, args.lora_rank) == ('base', 'hi', ['new'], 8)
 
 
+def test_not_to_resume_is_no_place_to_look_for_settings(run):
+    args = parse('sft', '--adapters', str(run), '--dataset', 'new', '--resume_from_checkpoint', 'false')
+    assert (args.model, args.resume_from_checkpoint) == ('base', None)
+
+
 def test_an_adapter_of_another_program(tmp_path):
     (tmp_path / 'adapter_config.json').write_text('{"base_model_name_or_path": "org/base"}')
     assert parse('infer', '--adapters', str(tmp_path)).model == 'org/base'
@@ -198,3 +203,38 @@ def test_an_args_json_can_be_run_again(tmp_path):
     again = parse('sft', '--config', path, '--lora_rank', '2')
     assert (again.learning_rate, again.lora_rank, again.dataset) == (2e-4, 2, ['d#10', 'e'])
     assert again.sources['eval_strategy'] == 'derived'
+
+
+@pytest.fixture
+def preferences(tmp_path):
+    """A run of dpo with a loss of its own."""
+    args = parse('rlhf', '--model', 'base', '--dataset', 'd', '--loss_type', 'hinge', 'sft', '--loss_weights', '1', '2', '--beta', '0.3')
+    (tmp_path / 'checkpoint-5').mkdir()
+    (tmp_path / 'checkpoint-5' / 'adapter_config.json').write_text('{}')
+    save_args(args, str(tmp_path / 'checkpoint-5'))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize('command, words, now', [('sft', [], 'sft'), ('rlhf', ['--rlhf_type', 'kto'], 'kto'), ('sft', ['--task_type', 'embedding'], 'embedding')])
+def test_a_run_goes_on_with_its_own_method(preferences, command, words, now):
+    with pytest.raises(ArgumentsError) as caught:
+        parse(command, '--resume_from_checkpoint', preferences, *words)
+    assert [f'a run of dpo, and can not go on as {now};' in line for line in caught.value.mistakes] == [True]
+    args = parse(command, '--resume_from_checkpoint', preferences, '--resume_only_model', 'true', *words)
+    assert not args.loss_type and args.model == 'base'
+    assert command == 'sft' or args.beta == 0.1
+
+
+def test_another_method_starts_from_the_weights_with_its_own_defaults(run):
+    words = ['--resume_from_checkpoint', str(run), '--resume_only_model', 'true']
+    assert parse('sft', *words).loss_scale == 'default'
+    args = parse('rlhf', *words)
+    assert (args.loss_scale, args.rlhf_type, args.lora_rank, args.system) == ('last_round', 'dpo', 4, 'hi')
+
+
+def test_a_run_of_preferences_goes_on_with_its_settings_or_a_new_loss(preferences):
+    args = parse('rlhf', '--resume_from_checkpoint', preferences)
+    assert (args.rlhf_type, args.loss_type, args.loss_weights, args.beta) == ('dpo', ['hinge', 'sft'], [1.0, 2.0], 0.3)
+    args = parse('rlhf', '--resume_from_checkpoint', preferences, '--loss_type', 'ipo')
+    assert (args.loss_type, args.loss_weights, args.beta) == (['ipo'], None, 0.3)
+    assert parse('plan', '--resume_from_checkpoint', preferences).loss_type == ['hinge', 'sft']
