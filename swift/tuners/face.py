@@ -55,14 +55,16 @@ class _SwiftBase:
         """
         from copy import deepcopy
 
-        from swift.tuners.peft import _wrap, taken_for_experts
+        from swift.tuners.peft import _wrap, remember_start, taken_for_experts
 
         config = deepcopy(config)
         if getattr(config, 'target_modules', None) in ('all-linear', 'all', 'DEFAULT'):
             skipped = taken_for_experts(model)
             names = [name for name in find_all_linears(model) if name.rpartition('.')[2] not in skipped]
             config.target_modules = targets.shortest(model, names)
-        return _wrap(model, config)
+        tuned = _wrap(model, config)
+        remember_start(tuned, config)
+        return tuned
 
     @staticmethod
     def from_pretrained(

@@ -63,8 +63,8 @@ class LoRA:
             tuned.enable_input_require_grads()
         if args.init_weights == 'loftq':
             loftq(tuned)
-        elif isinstance(config.init_lora_weights, str) and _CHANGES_BASE.fullmatch(config.init_lora_weights):
-            _initial[tuned] = {key: value.detach().cpu().clone() for key, value in adapter_state(tuned).items()}
+        else:
+            remember_start(tuned, config)
         return tuned
 
     @staticmethod
@@ -349,6 +349,13 @@ def restore(model: Any, directory: str, name: str = 'default') -> str | None:
                 add_to_base(model, name, sign)
         _initial[model] = start
     return fill(model, now, name)
+
+
+def remember_start(tuned: Any, config: Any) -> None:
+    """For `start_of`: keep a fresh adapter whose start `config` takes out of the base weights."""
+    start = getattr(config, 'init_lora_weights', None)
+    if isinstance(start, str) and _CHANGES_BASE.fullmatch(start):
+        _initial[tuned] = {key: value.detach().cpu().clone() for key, value in adapter_state(tuned).items()}
 
 
 def start_of(model: Any) -> dict[str, Tensor] | None:

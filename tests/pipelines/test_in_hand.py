@@ -119,6 +119,19 @@ def test_an_adapter_learns_is_saved_and_resumed(model, tokenizer, tmp_path):
     assert losses(again.state.log_history)[-1] == pytest.approx(losses(trainer.state.log_history)[-1], rel=1e-6)
 
 
+def test_an_adapter_taken_out_of_the_base_is_compared_with_its_start(model, tokenizer, tiny_dir, tmp_path):
+    """And its checkpoint is an adapter of the base as it was."""
+    config = LoRAConfig(r=4, lora_dropout=0, init_lora_weights='pissa', target_modules='all-linear')
+    flags = {'output_dir': tmp_path, **FLAGS, 'save_steps': 3}
+    trainer = DPOTrainer(model, args=flags, train_dataset=CASES['dpo'].rows(6), processing_class=tokenizer, peft_config=config)
+    trainer.train()
+    assert losses(trainer.state.log_history)[0] == pytest.approx(0.6931, abs=1e-4)
+    stored = Swift.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_dir), os.path.join(trainer.run_dir, 'checkpoint-3'))
+    ids = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(stored.eval()(ids).logits, trainer.model.eval()(ids).logits, rtol=1e-4, atol=1e-4)
+
+
 def test_reward_embedding_and_reranker(tiny_dir, tokenizer, tmp_path):
     scored = AutoModelForSequenceClassification.from_pretrained(tiny_dir, num_labels=1)
     scored.config.pad_token_id = tokenizer.pad_token_id
