@@ -242,7 +242,7 @@ class AutoPreprocessor(RowPreprocessor):
             return self._group
         if self.first(row, MESSAGES):
             return self._messages.preprocess
-        if self.auto and groups.has_words(row):
+        if self.auto and (words := groups.has_words(row)) and (groups.has_tags(row, words) or not self.first(row, QUERY)):
             return self._words
         if row.get('instruction') is not None and ('input' in row or 'output' in row):
             return self._alpaca.preprocess

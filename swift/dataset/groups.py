@@ -130,6 +130,12 @@ def has_words(row: Row) -> str | None:
     return None
 
 
+def has_tags(row: Row, words: str) -> bool:
+    """Whether a row has a list of as many tags beside its column of words."""
+    lists = [row[name] for name in TAGS if isinstance(row.get(name), (list, tuple))]
+    return any(len(tags) == len(row[words]) for tags in lists)
+
+
 def tagged(row: Row, name: str) -> Row:
     """The standard row of words with a tag each: a message with the joined words, `tokens` and `label`. Raises RowError."""
     made = dict(row)

@@ -142,3 +142,10 @@ def test_what_is_wrong_is_said_in_one_line(row, what):
 def test_a_stored_row_reads_back_as_the_same(row):
     first = talk(row)
     assert talk(json.loads(json.dumps(to_row(first)))) == first
+
+
+def test_a_conversation_with_a_list_of_words_beside_it_stays_a_conversation():
+    talk = AutoPreprocessor()({'prompt': 'q', 'response': 'a', 'tokens': ['some', 'words']})
+    assert [message['content'] for message in talk.messages] == ['q', 'a'] and talk.columns['tokens'] == ['some', 'words']
+    talk = AutoPreprocessor()({'question': 'q', 'tokens': ['some', 'words'], 'tags': [0, 1]})
+    assert (talk.messages[0]['content'], talk.label) == ('some words', [0, 1])
