@@ -141,22 +141,22 @@ class Maker:
         if view is None:
             view = torch.no_grad
             model, plan = self.apart()
-        weights = next(p for p in model.parameters() if p.is_floating_point())
-        half, brain = precision(self.args, weights.dtype)
+        device, dtype = next((p.device, p.dtype) for p in model.parameters() if p.is_floating_point())
+        half, brain = precision(self.args, dtype)
         kind = torch.float16 if half else torch.bfloat16 if brain else None
 
         @contextlib.contextmanager
         def around() -> Iterator[None]:
-            with view(), torch.autocast(weights.device.type, dtype=kind, enabled=kind is not None):
+            with view(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
                 yield
 
         try:
-            yield self.actor(model, plan, around), plan, weights.device
+            yield self.actor(model, plan, around), plan, device
         finally:
             if NAME in getattr(self.model, 'peft_config', {}):
                 switch.remove(self.model, NAME)
             model = None
-            if weights.device.type == 'cuda':
+            if device.type == 'cuda':
                 torch.cuda.empty_cache()
 
     def common(self, own: Any) -> Any:

@@ -58,6 +58,7 @@ def with_reference_logps(data: Any, args: Any, model_dir: str, adapters: Sequenc
         def reference() -> Any:
             if not opened:
                 opened.append(stack.enter_context(open_reference()))
+                stack.callback(opened.clear)  # before it is closed: nothing here may keep the model
             return opened[0]
 
         parts = {
