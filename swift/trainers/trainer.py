@@ -175,7 +175,7 @@ class Trainer(transformers.Trainer):
         return self._cast[1]
 
     def _stop_unless_finite(self) -> None:
-        """The only time a step waits for the device."""
+        """The only time that the loop itself waits for the device in a step."""
         micro, self._micro = self._micro, []
         losses = torch.stack([loss.float() for loss, _ in micro])
         if bool(losses.isfinite().all()):

@@ -97,6 +97,13 @@ def test_evaluation_is_the_mean_over_tokens_whatever_the_batches():
     assert line['eval_token_acc'] == pytest.approx(loss.metrics['token_acc'].mean().item())
 
 
+def test_an_evaluation_of_nothing_is_told_before_it_is_measured(monkeypatch):
+    trainer = make_trainer(random_samples(4), eval_samples=random_samples(2))
+    monkeypatch.setattr(trainer.objective, 'measure', lambda outputs: {'figure': outputs['scores'].mean().item()})
+    with pytest.raises(SwiftError, match='nothing in the evaluation data'):
+        trainer.evaluate(ListLoader([], 1, trainer.objective.collate))
+
+
 def test_two_processes_train_as_one(tmp_path):
     """2 × batch 4 = 1 × batch 8, flat and padded, with an uneven tail; real processes over gloo."""
     script = Path(__file__).with_name('two_processes.py')
