@@ -19,7 +19,7 @@ class RlhfArgs:
     beta: float | None = None
     """How strongly the policy is held to the reference; None: 0.1 (simpo: 2)."""
     label_smoothing: float = 0.0
-    """Probability that a preference is labelled the wrong way round (dpo, cpo)."""
+    """Probability that a preference is labelled the wrong way round (dpo, cpo, simpo)."""
     rpo_alpha: float | None = None
     """Weight of the mean log-likelihood of chosen answers added to the dpo loss; None: not added."""
     ld_alpha: float | None = None
