@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swift.arguments.commands import TRAINING
+from swift.arguments.methods import INFONCE, METHODS
 from swift.arguments.rules import Conflict, NoEffect, Values, flags
 
 
@@ -54,8 +55,7 @@ METHOD_CONFLICTS: tuple[Conflict, ...] = (
     ),
 )
 
-_BUILT_IN = {'infonce', 'cosine_similarity', 'contrastive', 'online_contrastive', 'triplet', 'cosent', 'pointwise_reranker', 'listwise_reranker',
-             'cross_entropy'}  # fmt: skip
+_BUILT_IN = {'cross_entropy', *(loss for name in ('embedding', 'reranker') for loss in METHODS[name].losses)}
 """Losses of tasks that have no arguments of their own besides flags."""
 
 
@@ -102,10 +102,7 @@ METHOD_NO_EFFECT: tuple[NoEffect, ...] = (
         'without --f_divergence_type alpha_divergence',
     ),
     NoEffect(
-        flags(
-            'infonce_temperature infonce_use_batch infonce_hard_negatives infonce_mask_fake_negative infonce_fake_neg_margin '
-            'infonce_include_qq infonce_include_dd'
-        ),
+        tuple(sorted(INFONCE)),
         lambda v: bool(losses(v)) and 'infonce' not in losses(v),
         'unless --loss_type is infonce',
     ),

@@ -39,7 +39,7 @@ _REFERENCE = _flags(
     'ref_model ref_adapters ref_model_type ref_model_revision precompute_ref_log_probs sync_ref_model ref_model_sync_steps '
     'ref_model_mixup_alpha'
 )
-_INFONCE = _flags(
+INFONCE = _flags(
     'infonce_temperature infonce_use_batch infonce_hard_negatives infonce_mask_fake_negative infonce_fake_neg_margin '
     'infonce_include_qq infonce_include_dd'
 )
@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
     'seq_cls': Method(reads=_CLASSES),
     'token_cls': Method(reads=_flags('num_labels class_names')),
     'embedding': Method(
-        _INFONCE | _GROUP | _flags('pooling mrl_dims margin cosent_scale'),
+        INFONCE | _GROUP | _flags('pooling mrl_dims margin cosent_scale'),
         ('infonce', 'cosine_similarity', 'contrastive', 'online_contrastive', 'triplet', 'cosent'),
         {'use_chat_template': False},
         segments=2,

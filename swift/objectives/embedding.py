@@ -25,7 +25,7 @@ from swift.objectives import loss_names
 from swift.objectives.base import Objective
 from swift.objectives.custom import Outputs, mean_of, own_loss
 from swift.objectives.embedding_losses import ANCHOR, LOSSES, NEGATIVE, POSITIVE, Items, Step, matryoshka
-from swift.objectives.group import as_group
+from swift.objectives.group import as_group, in_groups
 from swift.objectives.pool import pool
 from swift.objectives.preference import missing
 from swift.objectives.replay import Chance, replayed
@@ -79,17 +79,12 @@ class Embedding(Objective):
     def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
         """One sample a row, its segments the anchor, the positives and the negatives."""
         groups = [self._texts(as_group(talk)) for talk in conversations]
-        texts = [text for group in groups if not isinstance(group, RowError) for text in group[0]]
-        encoded = iter(encode_texts(texts, template, end=self.args.pooling == 'last'))
-        results: list[list[Sample] | RowError] = []
-        for talk, group in zip(conversations, groups, strict=True):
-            if isinstance(group, RowError):
-                results.append(group)
-                continue
-            found = [next(encoded) for _ in group[0]]
-            wrong = next((item for item in found if isinstance(item, RowError)), None)
-            results.append(wrong.at(talk.source) if wrong else [grouped(found, talk, {'positives': group[1]})])
-        return results
+        texts = [group if isinstance(group, RowError) else group[0] for group in groups]
+        encoded = in_groups(texts, partial(encode_texts, template=template, end=self.args.pooling == 'last'))
+        return [
+            found.at(talk.source) if isinstance(found, RowError) else [grouped(found, talk, {'positives': group[1]})]
+            for talk, group, found in zip(conversations, groups, encoded, strict=True)
+        ]
 
     def _texts(self, talk: Conversation) -> tuple[list[Any], int] | RowError:
         """(anchor, positives and negatives; how many of them are positives)."""

@@ -25,6 +25,7 @@ from swift.core.errors import RowError, SwiftError
 from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sample, Template
 from swift.objectives import one_loss
 from swift.objectives.base import Objective, units
+from swift.objectives.group import in_groups
 from swift.objectives.preference import answered, joined, missing, reference_logps, segment_counts, segment_sums
 
 YES, NO = ('true', 'yes', 'desirable', 'good', 'chosen', '1'), ('false', 'no', 'undesirable', 'bad', 'rejected', '0')
@@ -58,22 +59,9 @@ class KTO(Objective):
 
     def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
         """One sample for every judged answer: of a labelled row one, of a preference row the chosen and every rejected answer."""
-        jobs: list[Conversation] = []
-        places: list[range | RowError] = []
-        for talk in conversations:
-            try:
-                found = judged(talk)
-            except RowError as error:
-                places.append(error)
-                continue
-            places.append(range(len(jobs), len(jobs) + len(found)))
-            jobs += found
-        encoded = template.encode_batch(jobs)
         results: list[list[Sample] | RowError] = []
-        for place in places:
-            parts = [place] if isinstance(place, RowError) else [encoded[index] for index in place]
-            wrong = next((part for part in parts if isinstance(part, RowError)), None)
-            results.append([sample for part in parts for sample in part] if wrong is None else wrong)
+        for found in in_groups([_judged(talk) for talk in conversations], template.encode_batch):
+            results.append(found if isinstance(found, RowError) else [sample for part in found for sample in part])
         return mismatched(results, template.max_length) if self.kl else results
 
     def collate(self, samples: Sequence[Sample], padded: bool = False) -> Batch:
@@ -189,6 +177,13 @@ def judged(talk: Conversation) -> list[Conversation]:
         replace(answered(talk, messages), label=desirable)
         for messages, desirable in [(talk.messages, True), *((messages, False) for messages in rejected)]
     ]
+
+
+def _judged(talk: Conversation) -> list[Conversation] | RowError:
+    try:
+        return judged(talk)
+    except RowError as error:
+        return error
 
 
 def truth(talk: Conversation) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from swift.core.errors import RowError
 from swift.core.types import Actors, AnswerTokens, Batch, Conversation, Loss, Message, Sample, Template
 from swift.objectives.base import Objective, units
+from swift.objectives.group import in_groups
 from swift.objectives.logps import answers
 
 
@@ -229,32 +230,26 @@ def _weighted(tokens: AnswerTokens, batch: Batch) -> Tensor:
 
 def encode_pairs(conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
     """Samples of two segments for every conversation, one for every rejected answer; a row without one becomes its RowError."""
-    jobs: list[Conversation] = []
-    places: list[tuple[int, ...] | RowError] = []
-    for talk in conversations:
-        if talk.rejected is None:
-            places.append(missing(talk, 'rejected answer', 'rejected, rejected_response or rejected_messages'))
-            continue
-        answers = [talk.messages, talk.rejected, *(talk.negatives or [])]
-        places.append(tuple(range(len(jobs), len(jobs) + len(answers))))
-        jobs += [answered(talk, messages) for messages in answers]
-    encoded = template.encode_batch(jobs)
     results: list[list[Sample] | RowError] = []
-    for talk, place in zip(conversations, places, strict=True):
+    for talk, found in zip(conversations, in_groups([_answers(talk) for talk in conversations], template.encode_batch), strict=True):
         try:
-            results.append(place if isinstance(place, RowError) else _paired(talk, [encoded[index] for index in place]))
+            results.append(found.at(talk.source) if isinstance(found, RowError) else _paired(talk, found))
         except RowError as error:
             results.append(error.at(talk.source))
     return results
 
 
-def _paired(talk: Conversation, found: Sequence[list[Sample] | RowError]) -> list[Sample]:
+def _answers(talk: Conversation) -> list[Conversation] | RowError:
+    """The conversation with the chosen answer, then with every rejected one."""
+    if talk.rejected is None:
+        return missing(talk, 'rejected answer', 'rejected, rejected_response or rejected_messages')
+    return [answered(talk, messages) for messages in (talk.messages, talk.rejected, *(talk.negatives or []))]
+
+
+def _paired(talk: Conversation, found: Sequence[list[Sample]]) -> list[Sample]:
     """The chosen answer with every rejected one. Raises RowError when one of them can't be used."""
-    for item in found:
-        if isinstance(item, RowError):
-            raise item
-        if len(item) != 1:
-            raise RowError('an answer of a pair was split;', hint='choose --truncation_strategy delete, left or right')
+    if any(len(item) != 1 for item in found):
+        raise RowError('an answer of a pair was split;', hint='choose --truncation_strategy delete, left or right')
     chosen, *rejected = (item[0] for item in found)
     margin = _number(talk.columns, 'margin')
     return [joined([chosen, other], talk, None if margin is None else {'margin': margin}) for other in rejected]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -133,31 +134,28 @@ def encoder_for(task: str, objective: Any, template: Any) -> Encoder:
 
 def judged(talks: Sequence[Conversation], template: Any) -> list[Sample | RowError]:
     """For a reward model: the conversation, then with each rejected answer."""
+    from swift.objectives.group import in_groups
     from swift.objectives.preference import answered, joined
 
-    groups = [[talk.messages, *([talk.rejected, *(talk.negatives or [])] if talk.rejected else [])] for talk in talks]
-    encoded = iter(template.encode_batch([answered(talk, said) for talk, group in zip(talks, groups, strict=True) for said in group]))
-    results: list[Sample | RowError] = []
-    for talk, group in zip(talks, groups, strict=True):
-        found = [next(encoded) for _ in group]
-        wrong = next((item for item in found if isinstance(item, RowError)), None)
-        results.append(wrong.at(talk.source) if wrong else joined([item[0] for item in found], talk))
-    return results
+    groups = [[answered(talk, said) for said in (talk.messages, *([talk.rejected, *(talk.negatives or [])] if talk.rejected else []))] for talk in talks]
+    return [
+        found.at(talk.source) if isinstance(found, RowError) else joined([item[0] for item in found], talk)
+        for talk, found in zip(talks, in_groups(groups, template.encode_batch), strict=True)
+    ]
 
 
 def embedded(talks: Sequence[Conversation], objective: Any, template: Any) -> list[Sample | RowError]:
     """For an embedding model: the text, then those of the row that it is compared with."""
     from swift.objectives.embedding import grouped
+    from swift.objectives.group import in_groups
     from swift.objectives.texts import encode_texts
 
     groups = [[talk.messages, *(talk.positives or []), *(talk.negatives or [])] for talk in talks]
-    encoded = iter(encode_texts([text for group in groups for text in group], template, end=objective.args.pooling == 'last'))
-    results: list[Sample | RowError] = []
-    for talk, group in zip(talks, groups, strict=True):
-        found = [next(encoded) for _ in group]
-        wrong = next((item for item in found if isinstance(item, RowError)), None)
-        results.append(wrong.at(talk.source) if wrong else grouped(found, replace(talk, label=None), {'positives': len(talk.positives or [])}))
-    return results
+    encoded = in_groups(groups, partial(encode_texts, template=template, end=objective.args.pooling == 'last'))
+    return [
+        found.at(talk.source) if isinstance(found, RowError) else grouped(found, replace(talk, label=None), {'positives': len(talk.positives or [])})
+        for talk, found in zip(talks, encoded, strict=True)
+    ]
 
 
 def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list[Sample | RowError]:
