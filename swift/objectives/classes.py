@@ -45,8 +45,8 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, (bool, int)):
         return int(value)
     if isinstance(value, float):
-        return int(value) if value == int(value) else None
-    if isinstance(value, str) and value.strip().lstrip('-').isdigit():
+        return int(value) if value.is_integer() else None  # neither for NaN nor for infinity
+    if isinstance(value, str) and value.strip().removeprefix('-').isdecimal():
         return int(value)
     return None
 

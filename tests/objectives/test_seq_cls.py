@@ -9,7 +9,7 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from swift.core.errors import RowError, RowTooLong, SwiftError
 from swift.core.types import IGNORE_INDEX, Actors, Conversation, Sample
 from swift.objectives import get_objective
-from swift.objectives.classes import ordered
+from swift.objectives.classes import Classes, ordered
 from swift.objectives.custom import loss_map
 from swift.template import get_template
 from tests.helpers.tiny import save_encoder
@@ -181,3 +181,10 @@ def test_the_order_of_classes_is_that_of_numbers_or_the_alphabet():
 
 def test_stored_tokens_know_their_classes():
     assert len({make(names=NAMES).fingerprint, make(names=NAMES[::-1]).fingerprint, make().fingerprint, make(MULTI).fingerprint}) == 4
+
+
+@pytest.mark.parametrize('label', [float('nan'), float('inf'), 1.5, '²', '--1'])
+def test_a_label_that_is_no_number_of_a_class_is_one_bad_row(label):
+    with pytest.raises(RowError, match='unknown class'):
+        Classes(3).number(label)
+    assert [Classes(3).number(value) for value in (2, 2.0, '2', True)] == [2, 2, 2, 1]
