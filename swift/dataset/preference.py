@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -59,7 +60,7 @@ def filled(value: Any) -> bool:
 def margin(value: Any) -> float:
     """How much better the chosen answer is, as a number. Raises RowError."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not math.isfinite(float(value)):
             raise ValueError
         return float(value)
     except (TypeError, ValueError):

@@ -130,6 +130,7 @@ def test_columns_of_other_names(row, columns):
     ({'prompt': 'q', 'chosen': 'a', 'rejected': U('b')}, 'rejected must end with an answer of the assistant, it ends with the user'),
     ({'chosen': 'a', 'rejected': 'b'}, 'are no known shape'),
     ({'prompt': 'q', 'chosen': 'a', 'rejected': 'b', 'margin': 'much'}, "margin must be a number, got 'much'"),
+    ({'prompt': 'q', 'chosen': 'a', 'rejected': 'b', 'margin': float('nan')}, 'margin must be a number, got nan'),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(row, what):
     with pytest.raises(RowError, match=what) as wrong:
