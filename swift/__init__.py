@@ -6,6 +6,7 @@
 Names are imported when they are first used, so `import swift` is instant.
 """
 
+from swift.core import stand_in
 from swift.core.lazy import lazy_face
 
 __version__ = '0.1.0'
@@ -53,6 +54,7 @@ _NAMES = {
     'load_dataset': 'swift.dataset',
     'register_dataset': 'swift.dataset',
     'DatasetLoader': 'swift.dataset',
+    'MultiModalDataset': 'swift.dataset',
     # training
     'Trainer': 'swift.trainers.trainer',
     'EmbeddingTrainer': 'swift.pipelines.in_hand',
@@ -73,3 +75,4 @@ _NAMES = {
 }
 
 __getattr__, __dir__, __all__ = lazy_face(__name__, _NAMES)
+stand_in.install()

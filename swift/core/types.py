@@ -17,7 +17,7 @@ Row = dict[str, Any]
 """One record as a file or hub data set has it. Made and read by `dataset` only."""
 
 Message = dict[str, Any]
-"""`{"role": "system"|"user"|"assistant"|"tool", "content": str | list of parts}` and optionally
+"""`{"role": "system"|"user"|"assistant"|"tool", "content": str | list of parts}` (media are parts, see `core.media`) and optionally
 `reasoning_content` (str), `tool_calls` (OpenAI form: list of `{"type": "function", "function": {"name", "arguments": dict}}`),
 `name`, `tool_call_id`, and `loss` (bool or float: train on this message; absent = the loss_scale strategy decides)."""
 
@@ -38,6 +38,7 @@ class Conversation:
     tools: list[dict] | None = None
     """Function schemas in OpenAI form. None: the row has no tools."""
     images: list[Any] = field(default_factory=list)
+    """References of the row's own images. In `messages` each of them is a part of the content, in its place."""
     videos: list[Any] = field(default_factory=list)
     audios: list[Any] = field(default_factory=list)
     rejected: list[Message] | None = None
@@ -68,6 +69,25 @@ class Conversation:
 
 
 @dataclass(slots=True)
+class Media:
+    """What a processor made of the media of one segment: the model's inputs beside the tokens.
+
+    Made by `template.hydrate`; joined by `trainers` to what the forward of the model takes.
+    """
+
+    aligned: dict[str, Any] = field(default_factory=dict)
+    """Name → [L, …] tensor with an entry for every token."""
+    listed: dict[str, Any] = field(default_factory=dict)
+    """Name → [N, …] tensor with an entry for every image, tile, patch, …; those of several segments follow each other."""
+    nested: dict[str, Any] = field(default_factory=dict)
+    """Name → [N, …] tensor that the model takes as [S, N, …]: media by row, fewer ones padded with zeros."""
+
+    def map(self, function: Any) -> Media:
+        """`function(tensor)` of every tensor."""
+        return Media(*({name: function(value) for name, value in part.items()} for part in (self.aligned, self.listed, self.nested)))
+
+
+@dataclass(slots=True)
 class Sample:
     """Tokens that are trained together: one segment, or several that belong together (chosen and rejected).
 
@@ -81,8 +101,9 @@ class Sample:
     """Loss weight of each token, aligned with input_ids. None: 1 wherever a label is."""
     lengths: Sequence[int] | None = None
     """Segment lengths, summing to len(input_ids). None: one segment."""
-    media: dict[str, Any] | None = None
-    """Processor inputs other than the tokens. None: text only."""
+    media: list[Any] | None = None
+    """For every segment what it shows, or None: `{"text": …, "media": [[kind, reference], …]}` as it is stored (the text holds a
+    placeholder for each medium), a `Media` once the template has read it. None: text only."""
     label: Any = None
     channel: str | None = None
     source: str | None = None
@@ -117,7 +138,10 @@ class Batch:
     """Same shape as input_ids, float32. None: 1 wherever a label is."""
     attention_mask: Tensor | None = None
     """[S, L] of 0/1 for a padded batch. None: flat."""
-    media: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+    """Further inputs of the model with an entry for every token, shaped like input_ids. None: there are none."""
+    media: list[Media | None] | None = None
+    """What every segment shows; None for a segment of text. None: text only."""
     sample_lengths: list[int] | None = None
     """Number of segments of every sample, summing to S. None: one each."""
     channels: list[str | None] | None = None
@@ -144,9 +168,11 @@ class Batch:
 def _move(value: Any, device: Any, non_blocking: bool) -> Any:
     if isinstance(value, Batch) or (hasattr(value, 'to') and hasattr(value, 'dtype')):
         return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, Media):
+        return value.map(lambda tensor: _move(tensor, device, non_blocking))
     if isinstance(value, dict):
         return {key: _move(item, device, non_blocking) for key, item in value.items()}
-    if isinstance(value, list) and value and hasattr(value[0], 'dtype'):
+    if isinstance(value, list) and any(isinstance(item, Media) or hasattr(item, 'dtype') for item in value):
         return [_move(item, device, non_blocking) for item in value]
     return value
 
@@ -233,6 +259,7 @@ class Prompt:
     stop: list[str] = field(default_factory=list)
     """Strings that end an answer of this template (used where no single token does)."""
     media: dict[str, Any] | None = None
+    """What it shows, as in a stored `Sample`: `template.hydrate_prompt` makes the model's inputs of it. None: text only."""
 
 
 @dataclass(slots=True)
@@ -283,6 +310,14 @@ class Template(Protocol):
 
     def decode(self, completion: Completion) -> Message:
         """The assistant message of a completion: content, reasoning_content, tool_calls."""
+        ...
+
+    def read_media(self, sample: Sample) -> Sample:
+        """A stored sample with what it shows made into `Media`. Raises RowError naming a file that can't be read."""
+        ...
+
+    def media_inputs(self, prompt: Prompt) -> dict[str, Any]:
+        """The model's inputs beside the ids for what a prompt shows, for one row; {} for text."""
         ...
 
 

@@ -9,15 +9,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'swift'
 
 _BASE = {'core', 'arguments'}
-_ENGINE = _BASE | {'model', 'template', 'tuners'}
+_SHOWING = _BASE | {'media'}
+_ENGINE = _SHOWING | {'model', 'template', 'tuners'}
 ALLOWED = {
     'core': set(),
     'arguments': {'core'},
     'rewards': {'core'},
     'parallel': _BASE,
     'model': _BASE,
-    'template': _BASE,
-    'dataset': _BASE,
+    'media': _BASE,
+    'template': _SHOWING,
+    'dataset': _SHOWING,
     'tuners': _BASE,
     'objectives': _BASE,
     'infer_engine': _ENGINE,
