@@ -9,6 +9,7 @@ _NAMES = {
     'RunArgs': 'swift.arguments.base',
     'ModelArgs': 'swift.arguments.model',
     'TemplateArgs': 'swift.arguments.template',
+    'MediaArgs': 'swift.arguments.media',
     'DataArgs': 'swift.arguments.data',
     'TunerArgs': 'swift.arguments.tuner',
     'TrainArgs': 'swift.arguments.train',

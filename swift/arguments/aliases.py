@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swift.arguments.convert import FALSE, Words
+from swift.arguments.media import MEDIA
 
 
 class Nothing:
@@ -133,6 +134,14 @@ ALIASES: dict[str, Alias] = {
     'lora_dropout_p': Alias('lora_dropout', '1.x'),
     'init_lora_weights': Alias('init_weights', '2.x'),
     'additional_trainable_parameters': Alias('trainable_parameters', '2.x'),
+    'freeze_vision_tower': Alias('freeze_vit', '2.x'),
+    'lora_vision_tower': Alias('freeze_vit', '2.x', _not),
+    'lora_llm': Alias('freeze_llm', '2.x', _not),
+    'lora_vision_rank': Alias('vit_lora_rank', '2.x'),
+    'vision_learning_rate': Alias('vit_lr', '2.x'),
+    'vit_use_gc': Alias('vit_gradient_checkpointing', '2.x'),
+    # media
+    'rescale_image': Alias('max_pixels', '2.x', _sample),
     # training
     'batch_size': Alias('per_device_train_batch_size', '1.x', commands=TRAIN),
     'eval_batch_size': Alias('per_device_eval_batch_size', '1.x'),
@@ -211,6 +220,7 @@ ENVIRONMENT = {
             'infonce_include_qq infonce_include_dd max_positive_samples max_negative_samples'
         ).split()
     },
+    **{name.upper(): name for name in MEDIA},
     'LISTWISE_RERANKER_TEMPERATURE': 'listwise_temperature',
     'GENERATIVE_RERANKER_POSITIVE_TOKEN': 'positive_token',
     'GENERATIVE_RERANKER_NEGATIVE_TOKEN': 'negative_token',

@@ -8,6 +8,8 @@ from typing import Any
 
 from swift.arguments.commands import TRAINING
 from swift.arguments.later import read_facts
+from swift.arguments.media import MEDIA
+from swift.arguments.media_rules import MEDIA_CONFLICTS, MEDIA_NO_EFFECT, media_mistakes
 from swift.arguments.method_rules import METHOD_CONFLICTS, METHOD_NO_EFFECT
 from swift.arguments.methods import ON, method_mistakes
 from swift.arguments.rules import Conflict, NoEffect, Values, flags
@@ -31,13 +33,14 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     **dict.fromkeys(
         (
-            'learning_rate weight_decay max_grad_norm temperature top_k lora_alpha warmup_steps z_loss_coef top_logprobs '
+            'learning_rate vit_lr aligner_lr weight_decay max_grad_norm temperature top_k lora_alpha warmup_steps z_loss_coef top_logprobs '
             'dataloader_num_workers seed neftune_noise_alpha beta rpo_alpha cpo_alpha simpo_gamma desirable_weight '
             'undesirable_weight center_rewards_coefficient infonce_fake_neg_margin margin'
         ).split(),
         NOT_NEGATIVE,
     ),
     **dict.fromkeys('lora_dropout split_dataset_ratio adam_beta1 adam_beta2 label_smoothing_factor'.split(), SHARE),
+    **dict.fromkeys([*(name for name in MEDIA if name not in ('root_image_dir', 'norm_bbox')), 'vit_lora_rank'], POSITIVE),
     'freeze_parameters_ratio': ('from 0 to 1', lambda v: 0 <= v <= 1),
     'ld_alpha': ('from 0 to 1', lambda v: 0 <= v <= 1),
     'ref_model_mixup_alpha': ('from 0 to 1', lambda v: 0 <= v <= 1),
@@ -145,6 +148,7 @@ CONFLICTS: tuple[Conflict, ...] = (
         '--load_best_model_at_end needs checkpoints; drop --save_strategy no',
     ),
     *METHOD_CONFLICTS,
+    *MEDIA_CONFLICTS,
 )
 
 
@@ -287,6 +291,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         ('export', 'merge-lora'),
     ),
     *METHOD_NO_EFFECT,
+    *MEDIA_NO_EFFECT,
 )
 
 
@@ -332,6 +337,7 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
             found.append(rule.message)
     if command in TRAINING:
         found += _training_conflicts(values) + method_mistakes(command, values, given)[0]
+    found += media_mistakes(values, command in TRAINING)
     if command == 'merge-lora' and not values['merge_lora']:
         found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')
     if values.get('push_to_hub') and not values.get('hub_model_id'):

@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 from swift.arguments.commands import CLASSES, TRAINING, Arguments
 from swift.arguments.flags import flags_of
+from swift.arguments.media_rules import text_only_mistakes
 from swift.arguments.methods import METHODS, method_defaults, method_of
+from swift.core.errors import ArgumentsError
+from swift.core.log import get_logger
 
 A = TypeVar('A', bound=Arguments)
 
@@ -42,17 +45,32 @@ class Facts:
     """How the model makes one vector of a text."""
     tasks: tuple[str, ...] = ()
     """The tasks that the rows name."""
+    multimodal: bool | None = None
+    """Whether the model sees images or videos, or hears."""
 
 
 def resolve(args: A, facts: Facts | None = None) -> A:
     """New, settled arguments with every default derived that `args` and `facts` allow. Given values stay (but see OVERRULED).
 
     `args` may be settled already: what was given stays given and the rest is derived anew from the new facts.
+    Raises ArgumentsError for flags that the model of these facts has no use for.
     """
     given = {name: (getattr(args, name), source) for name, source in args.sources.items() if source != 'derived'}
     if not args.sources:
         given = _set_by_hand(args)
-    return settle(type(args), args.command or _command_of(type(args)), given, facts or Facts())
+    settled = settle(type(args), args.command or _command_of(type(args)), given, facts or Facts())
+    if facts is not None and facts.multimodal is False:
+        _check_text_only(settled)
+    return settled
+
+
+def _check_text_only(args: Arguments) -> None:
+    defaults = {name: flag.default for name, flag in flags_of(type(args)).items()}
+    mistakes = text_only_mistakes(args.to_dict(), args.sources, defaults)
+    if mistakes and not args.ignore_args_error:
+        raise ArgumentsError(mistakes)
+    for mistake in mistakes:
+        get_logger().warning(mistake)
 
 
 def settle(cls: type[A], command: str, given: Mapping[str, tuple[Any, str]], facts: Facts) -> A:

@@ -22,6 +22,7 @@ SECTIONS = (
     ('ModelArgs', 'Model', '模型'),
     ('DataArgs', 'Data', '数据'),
     ('TemplateArgs', 'Template', '模板'),
+    ('MediaArgs', 'Images, videos and sounds', '图像、视频与音频'),
     ('TunerArgs', 'What learns', '微调'),
     ('TrainArgs', 'Training', '训练'),
     ('RlhfArgs', 'Preferences', '偏好学习'),

@@ -29,7 +29,7 @@ _OF_THE_MODEL = (
     {f.name for f in fields(ModelArgs)} | {f.name for f in fields(TemplateArgs)} | {'use_hf', 'external_plugins'} | _OF_THE_HEAD
 )
 _OF_THE_METHOD = {f.name for group in (RlhfArgs, TaskArgs) for f in fields(group)} | SHARED | {'loss_type', 'loss_kwargs'}
-_OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed'}
+_OF_THE_DATA = {f.name for f in fields(DataArgs)} | {'seed', 'root_image_dir'}
 _OF_THE_MACHINE = {
     'device_map',
     'max_memory',
@@ -39,6 +39,7 @@ _OF_THE_MACHINE = {
     'truncation_strategy',
     'padding_free',
     'loss_scale',
+    'root_image_dir',
 }
 _OF_THE_START = {
     'resume_from_checkpoint',
@@ -62,6 +63,8 @@ _DROPS = {
     'per_device_train_batch_size': {'max_batch_tokens'},
     'template': {'agent_template'},
     'rope_scaling': {'rope_scaling_factor'},
+    'nframes': {'fps'},
+    'fps': {'nframes'},
     'loss_type': {'loss_weights', 'loss_kwargs'},
     'num_labels': {'class_names'},
     'class_names': {'num_labels'},

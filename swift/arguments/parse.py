@@ -17,11 +17,13 @@ from swift.arguments.convert import Words, convert
 from swift.arguments.derive import Facts, settle
 from swift.arguments.flags import Flag, flags_of
 from swift.arguments.inherit import inherit, require
+from swift.arguments.media import MEDIA, split_media
 from swift.arguments.methods import method_defaults
 from swift.core.errors import ArgumentsError, did_you_mean
 from swift.core.log import get_logger
 
-ENVIRONMENT_LEVEL, FILE_LEVEL, COMMAND_LEVEL = range(3)
+ENVIRONMENT_LEVEL, MODEL_LEVEL, FILE_LEVEL, COMMAND_LEVEL = range(4)
+"""Where a value comes from, weakest first. MODEL_LEVEL: a key of --model_kwargs that is a flag."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ def _check(
     values = {name: flag.default for name, flag in flags_of(cls).items()} | {n: v for n, (v, _) in settings.items()}
     values |= {name: value for name, value in method_defaults(command, values).items() if name not in settings}
     wrong = range_mistakes(values, settings) + word_mistakes(values, settings)
-    report.mistakes += [f'{_shown(name)} {mistake}' for name, mistake in wrong]
+    report.mistakes += [f'{_shown(name)}{_origin(settings.get(name))} {mistake}' for name, mistake in wrong]
     report.mistakes += require(command, values, report.failed)
     report.mistakes += conflict_mistakes(command, values, explicit)
     if command == 'export' and not (values['merge_lora'] or values['push_to_hub'] or report.later):
@@ -112,6 +114,12 @@ def _check(
 
 def _shown(name: str) -> str:
     return f'--{name}'
+
+
+def _origin(setting: tuple[Any, str] | None) -> str:
+    """Where a value comes from that is not in plain sight."""
+    source = setting[1] if setting else ''
+    return f' ({source})' if source.startswith('environment ') or source.endswith('--model_kwargs') else ''
 
 
 # ---------------------------------------------------------------- reading
@@ -216,7 +224,26 @@ def _settle_entries(command: str, entries: list[Entry], report: Report) -> dict[
                 found[name] = given
             elif old.level == given.level:
                 found[name] = _merge(name, old, given, report)
+    _route_media(command, found, report)
     return found
+
+
+def _route_media(command: str, found: dict[str, Given], report: Report) -> None:
+    """Keys of --model_kwargs that are budgets of media become those flags; they are none of from_pretrained's."""
+    if 'model_kwargs' in found:
+        whole = found['model_kwargs']
+        whole.value, media = split_media(whole.value)
+        taken: dict[str, Given] = {}
+        for key, value in media.items():
+            entry = Entry(key.lower(), value, f'{whole.source}, in --model_kwargs', MODEL_LEVEL, f'model_kwargs {key}')
+            for name, given in _typed(command, entry, report):
+                taken[name] = _merge(name, taken[name], given, report) if name in taken else given
+        found.update({name: given for name, given in taken.items() if name not in found or found[name].level < MODEL_LEVEL})
+        if media and not whole.value:
+            del found['model_kwargs']
+    rates = [found[name] for name in ('fps', 'nframes') if name in found]
+    if len(rates) == 2 and (rates[0].level != rates[1].level or rates[0].level == ENVIRONMENT_LEVEL):
+        del found['nframes' if rates[0].level > rates[1].level else 'fps']  # each says how many frames; the stronger source counts
 
 
 def _merge(name: str, old: Given, new: Given, report: Report) -> Given:
@@ -244,6 +271,8 @@ def _brief(value: Any) -> str:
 def _typed(command: str, entry: Entry, report: Report, join: bool = False) -> list[tuple[str, Given]]:
     """The flags (today's names) that one entry sets."""
     flags = flags_of(CLASSES[command])
+    if entry.name.lower() in MEDIA:  # as the environment spells them
+        entry.name = entry.name.lower()
     if entry.name in flags:
         return _convert(entry, flags[entry.name], report, join)
     alias = ALIASES.get(entry.name)
@@ -294,7 +323,8 @@ def _convert(entry: Entry, flag: Flag, report: Report, join: bool) -> list[tuple
         value = convert(flag, raw)
     except ValueError as error:
         report.failed.add(flag.name)
-        report.mistakes.append(f'--{entry.spelling} {error}')
+        where = 'environment variable ' if entry.level == ENVIRONMENT_LEVEL else '--'
+        report.mistakes.append(f'{where}{entry.spelling} {error}')
         return []
     return [(flag.name, Given(value, entry.source, entry.level, entry.spelling, join))]
 

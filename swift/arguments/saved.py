@@ -10,6 +10,7 @@ from typing import Any
 
 from swift.arguments.commands import CLASSES, Arguments
 from swift.arguments.flags import flags_of
+from swift.arguments.media import split_media
 from swift.core.errors import CheckpointError
 from swift.core.jsonl import write_json
 from swift.core.runs import CHECKPOINT, checkpoints, runs
@@ -114,6 +115,14 @@ def _own_values(command: str, content: dict[str, Any]) -> dict[str, Any]:
     return {name: content[name] for name in flags_of(CLASSES[command]) if name in content}
 
 
+def _with_media(content: dict[str, Any]) -> dict[str, Any]:
+    """Budgets of media that the other program kept among its model_kwargs, as flags."""
+    if not isinstance(content.get('model_kwargs'), dict):
+        return content
+    rest, media = split_media(content['model_kwargs'])
+    return {**{key.lower(): value for key, value in media.items()}, **content, 'model_kwargs': rest}
+
+
 def foreign_values(content: dict[str, Any]) -> dict[str, Any]:
     """The settings in an args.json of another version or program that this one understands and that are set."""
     from swift.arguments.aliases import ALIASES, canonical
@@ -121,7 +130,7 @@ def foreign_values(content: dict[str, Any]) -> dict[str, Any]:
 
     flags = {**flags_of(CLASSES['sft']), **flags_of(CLASSES['infer'])}
     values: dict[str, Any] = {}
-    for name, raw in content.items():
+    for name, raw in _with_media(content).items():
         alias = ALIASES.get(name)
         known = alias.new if alias and not alias.convert else name
         if known not in flags or raw is None or raw in ([], {}, ''):

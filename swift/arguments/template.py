@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from swift.arguments.media import MediaArgs
+
 
 @dataclass
-class TemplateArgs:
+class TemplateArgs(MediaArgs):
     """What `swift.template` needs beside the tokenizer."""
 
     template: str | None = None

@@ -38,6 +38,10 @@ class TrainArgs:
 
     learning_rate: float | None = None
     """Peak learning rate; None: 1e-4 for lora, 1e-5 for full."""
+    vit_lr: float | None = None
+    """Peak learning rate of the vision and audio towers of a multimodal model; None: learning_rate."""
+    aligner_lr: float | None = None
+    """Peak learning rate of what joins towers and language model; None: learning_rate."""
     lr_scheduler_type: str = 'linear'
     """Course of the learning rate: linear, cosine, polynomial, constant, constant_with_warmup, cosine_with_min_lr, …"""
     lr_scheduler_kwargs: dict = field(default_factory=dict)
@@ -49,7 +53,7 @@ class TrainArgs:
     optim: str = 'adamw_torch_fused'
     """Optimizer by transformers' names."""
     optimizer: str | None = None
-    """Optimizer by the name a plugin registered; None: optim."""
+    """Optimizer by registered name: lorap, muon, multimodal (vit_lr and aligner_lr), or a plugin's; None: optim."""
     optim_args: str | None = None
     """Further arguments of optim, as key=value,key=value."""
     weight_decay: float = 0.1
@@ -84,6 +88,8 @@ class TrainArgs:
     """Mixed precision in float16 with loss scaling; None: when the weights are float16, on a GPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    vit_gradient_checkpointing: bool | None = None
+    """The same for the vision and audio towers of a multimodal model; None: as gradient_checkpointing."""
     gradient_checkpointing_kwargs: dict = field(default_factory=dict)
     """Keyword arguments of torch.utils.checkpoint, as JSON."""
     torch_compile: bool = False

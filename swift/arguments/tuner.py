@@ -40,6 +40,14 @@ class TunerArgs:
     """Train magnitude and direction separately (DoRA)."""
     init_weights: str = 'true'
     """How adapters start: true, false, gaussian, pissa, pissa_niter_N, olora, loftq."""
+    vit_lora_rank: int | None = None
+    """Rank of the adapters in the vision and audio towers (scaled by lora_alpha / vit_lora_rank); None: lora_rank."""
+    freeze_llm: bool = False
+    """Multimodal models: the language model (embedding and lm_head included) stays as it is; with lora, all-linear leaves it out."""
+    freeze_vit: bool = True
+    """Multimodal models: the vision and audio towers stay as they are; with lora, all-linear leaves them out."""
+    freeze_aligner: bool = True
+    """Multimodal models: what joins towers and language model stays as it is; with lora, all-linear leaves it out."""
     freeze_parameters: list[str] = field(default_factory=list)
     """full: parameters whose names start with one of these stay as they are."""
     freeze_parameters_regex: str | None = None

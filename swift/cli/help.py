@@ -15,6 +15,7 @@ TITLES = {
     'ModelArgs': 'Model',
     'DataArgs': 'Data',
     'TemplateArgs': 'Template',
+    'MediaArgs': 'Images, videos and sounds',
     'TunerArgs': 'What learns',
     'RlhfArgs': 'Preferences',
     'TrainArgs': 'Training',

@@ -29,7 +29,7 @@ _NAMES = {
     'find_norm': 'swift.tuners.modules',
     'freeze_parameters': 'swift.tuners.modules',
     'get_model_parameter_info': 'swift.tuners.modules',
-    'get_multimodal_target_regex': 'swift.tuners.modules',
+    'get_multimodal_target_regex': 'swift.tuners.parts',
 }
 
 __getattr__, __dir__, __all__ = lazy_face(__name__, _NAMES)

@@ -12,6 +12,7 @@ from swift.core.errors import CheckpointError, ModelError
 from swift.core.heads import unused_names
 from swift.core.log import get_logger
 from swift.tuners.modules import activate_parameters, freeze_parameters
+from swift.tuners.parts import freeze_parts
 
 if TYPE_CHECKING:
     from swift.arguments.tuner import TunerArgs
@@ -24,7 +25,7 @@ class Full:
 
     @staticmethod
     def prepare(model: Any, args: TunerArgs, info: Any = None) -> Any:
-        """Freeze and unfreeze what the arguments say: ratio and names freeze first, then trainable_* has the last word.
+        """Freeze and unfreeze what the arguments say: parts, ratio and names freeze first, then trainable_* has the last word.
 
         float16 weights become float32 (float16 gradients of float16 weights can't be scaled); bfloat16 stays.
         """
@@ -33,10 +34,12 @@ class Full:
         model.requires_grad_(True)
         for name in unused_names(model):  # gets no gradient, which processes in step would wait for
             model.get_submodule(name).requires_grad_(False)
+        if info is not None and info.is_multimodal:
+            freeze_parts(model, args.freeze_llm, args.freeze_vit, args.freeze_aligner)
         freeze_parameters(model, args.freeze_parameters_ratio, args.freeze_parameters, args.freeze_parameters_regex)
         activate_parameters(model, args.trainable_parameters, args.trainable_parameters_regex)
         if not any(p.requires_grad for p in model.parameters()):
-            raise ModelError('every parameter is frozen;', 'loosen --freeze_parameters* or name some in --trainable_parameters.')
+            raise ModelError('every parameter is frozen;', 'loosen --freeze_* or name some in --trainable_parameters.')
         if any(p.requires_grad and p.dtype == torch.float16 for p in model.parameters()):
             logger.info('float16 weights are trained as float32 (pass --torch_dtype bfloat16 for less memory)')
             model.float()

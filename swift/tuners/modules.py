@@ -20,8 +20,6 @@ _STATE_SPACE_SIGNS = ('A_log', 'conv1d', 'time_mix_key')
 _STATE_SPACE_WEIGHTS = ('out_proj', 'dt_proj', 'x_proj')
 """Projections whose bare `.weight` state-space kernels read, past any adapter around the module."""
 _QUANTISED = ('Linear4bit', 'Linear8bitLt', 'QuantLinear', 'WQLinear_GEMM', 'HQQLinear', 'EetqLinear', 'TorchQuantLinear')
-_ALIGNER = re.compile(r'projector|merger|connector|aligner|^mlp1$|visual_projection|vision_embed_tokens|embed_(vision|audio)')
-_TOWER = re.compile(r'vision|visual|image|^img|audio|speech|^vit$')
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -89,27 +87,6 @@ def find_embedding(model: nn.Module) -> list[str]:
 def find_norm(model: nn.Module) -> list[str]:
     """Full names of the normalisation modules (LayerNorm, RMSNorm in all their classes)."""
     return [name for name, module in model.named_modules() if 'norm' in type(module).__name__.lower() and name]
-
-
-def part_of(name: str) -> str:
-    """`vit`, `aligner` or `llm`: which part of a multimodal model a module belongs to."""
-    pieces = name.split('.')
-    if 'language_model' in pieces:
-        return 'llm'
-    if any(_ALIGNER.search(piece) for piece in pieces):
-        return 'aligner'
-    return 'vit' if any(_TOWER.search(piece) for piece in pieces) else 'llm'
-
-
-def get_multimodal_target_regex(
-    model: nn.Module, freeze_llm: bool = False, freeze_vit: bool = True, freeze_aligner: bool = True
-) -> str:
-    """A regular expression over the full names of the linear modules in the parts that are not frozen."""
-    frozen = {part for part, flag in (('llm', freeze_llm), ('vit', freeze_vit), ('aligner', freeze_aligner)) if flag}
-    names = [name for name in find_all_linears(model) if part_of(name) not in frozen]
-    if not names:
-        raise ModelError('freeze_llm, freeze_vit and freeze_aligner together leave no linear layer to train.')
-    return as_regex(names)
 
 
 def as_regex(names: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ ADAPTER_FILE = 'adapter_model.safetensors'
 _SPLIT = 'initial_adapter'
 """Key in the file's metadata that says: the second half of every matrix is the initial adapter (PiSSA, OLoRA); its
 value holds the settings that it was trained with."""
-_SETTINGS = ('r', 'lora_alpha', 'use_rslora', 'init_lora_weights')
+_SETTINGS = ('r', 'lora_alpha', 'use_rslora', 'init_lora_weights', 'rank_pattern', 'alpha_pattern')
 _TASKS = {LANGUAGE: 'CAUSAL_LM', SEQUENCE: 'SEQ_CLS', TOKEN: 'TOKEN_CLS', BARE: 'FEATURE_EXTRACTION'}
 _CHANGES_BASE = re.compile(r'pissa(_niter_\d+)?|olora')
 _INITS = {'true': True, 'false': False, 'gaussian': 'gaussian', 'orthogonal': 'orthogonal', 'olora': 'olora', 'pissa': 'pissa'}
@@ -138,6 +138,7 @@ def build_config(model: Any, args: TunerArgs, info: Any = None) -> LoraConfig:
         task_type=_TASKS[head_kind(model)],
         r=args.lora_rank,
         lora_alpha=args.lora_alpha,
+        rank_pattern=targets.tower_ranks(model, modules, args.vit_lora_rank),
         lora_dropout=0.0 if experts else args.lora_dropout,
         target_modules=modules,
         target_parameters=parameters,

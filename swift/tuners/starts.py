@@ -25,6 +25,9 @@ def as_difference(weights: dict[str, Tensor], start: dict[str, Tensor], config: 
             stored[key] = value
     config = copy.deepcopy(config)
     scaling = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    for key, rank in config.rank_pattern.items():
+        alpha = config.alpha_pattern.get(key, config.lora_alpha)
+        config.rank_pattern[key], config.alpha_pattern[key] = 2 * rank, 2 * alpha * (rank**0.5 if config.use_rslora else 1)
     config.r, config.use_rslora = 2 * config.r, False
     config.lora_alpha = scaling * config.r
     config.init_lora_weights = True

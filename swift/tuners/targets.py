@@ -10,17 +10,20 @@ from torch import nn
 
 from swift.core.errors import ModelError, did_you_mean
 from swift.core.heads import SEQUENCE, TOKEN, head_kind, head_names
+from swift.core.log import get_logger
 from swift.tuners.modules import (
+    as_regex,
     find_all_linears,
     find_embedding,
     find_norm,
-    get_multimodal_target_regex,
     input_embedding,
     is_linear,
     name_of,
     output_head,
-    part_of,
 )
+from swift.tuners.parts import VIT, get_multimodal_target_regex, parts_of
+
+logger = get_logger(__name__)
 
 if TYPE_CHECKING:
     from swift.arguments.tuner import TunerArgs
@@ -37,11 +40,22 @@ def target_modules(
     """
     if args.target_regex:
         return _checked_regex(model, args.target_regex)
+    named = [name for name in args.target_modules if name not in _ALL]
     wanted: list[str] = []
     for target in args.target_modules:
-        found = _expand(model, target, multimodal)
+        found = _expand(model, target, args if multimodal else None)
         wanted += [name for name in found if target not in _ALL or name.rpartition('.')[2] not in skipped]
+    if multimodal and named:
+        _tell_towers(model, wanted, args)
     return shortest(model, list(dict.fromkeys(wanted)))
+
+
+def _tell_towers(model: nn.Module, wanted: list[str], args: TunerArgs) -> None:
+    """Names such as q_proj are often those of a vision tower's layers too."""
+    parts = parts_of(model)
+    count = sum(parts.of(name) == VIT for name in set(wanted))
+    if count and args.freeze_vit:
+        logger.info('--target_modules names %d modules of the vision and audio towers too; llm.*.NAME means the language model only', count)
 
 
 def _checked_regex(model: nn.Module, expression: str) -> str:
@@ -55,18 +69,19 @@ def _checked_regex(model: nn.Module, expression: str) -> str:
     return expression
 
 
-def _expand(model: nn.Module, target: str, multimodal: bool) -> list[str]:
-    """Full names that one entry of --target_modules means."""
+def _expand(model: nn.Module, target: str, args: TunerArgs | None) -> list[str]:
+    """Full names that one entry of --target_modules means. `args`: of a multimodal model, whose frozen parts all-linear leaves out."""
     if target in _ALL:
-        if multimodal:
-            pattern = re.compile(get_multimodal_target_regex(model))
+        if args is not None:
+            pattern = re.compile(get_multimodal_target_regex(model, args.freeze_llm, args.freeze_vit, args.freeze_aligner))
             return [name for name in find_all_linears(model) if pattern.match(name)]
         return find_all_linears(model)
     if target == 'all-embedding':
         return find_embedding(model)
     names = [name for name, _ in model.named_modules() if name]
     if any(sign in target for sign in '*?['):
-        found = [name for name, module in model.named_modules() if is_linear(module) and _glob(name, target)]
+        parts = parts_of(model)
+        found = [name for name, module in model.named_modules() if is_linear(module) and _glob(name, target, parts.of(name))]
     else:
         found = [name for name in names if name == target or name.endswith('.' + target)]
     if not found:
@@ -76,18 +91,16 @@ def _expand(model: nn.Module, target: str, multimodal: bool) -> list[str]:
     return found
 
 
-def _glob(name: str, target: str) -> bool:
+def _glob(name: str, target: str, own: str) -> bool:
     """Wildcards over full names, or over their end; a leading `llm.`, `vit.` or `aligner.` means that part."""
     part, _, rest = target.partition('.')
     if part in ('llm', 'vit', 'aligner') and rest:
-        return part_of(name) == part and (fnmatchcase(name, rest) or fnmatchcase(name, f'*.{rest}'))
+        return own == part and (fnmatchcase(name, rest) or fnmatchcase(name, f'*.{rest}'))
     return fnmatchcase(name, target) or fnmatchcase(name, f'*.{target}')
 
 
 def shortest(model: nn.Module, wanted: list[str]) -> list[str] | str:
     """The shortest way to say these modules and no others: name endings, else a regular expression."""
-    from swift.tuners.modules import as_regex
-
     every = [name for name, _ in model.named_modules() if name]
     chosen = set(wanted)
     for parts in (1, 2, 3):
@@ -98,6 +111,18 @@ def shortest(model: nn.Module, wanted: list[str]) -> list[str] | str:
         if reached == chosen:
             return endings
     return as_regex(wanted)
+
+
+def tower_ranks(model: nn.Module, modules: list[str] | str, rank: int | None) -> dict[str, int]:
+    """PEFT's `rank_pattern` for `--vit_lora_rank`: the adapted modules of the vision and audio towers in one expression → rank."""
+    if rank is None:
+        return {}
+    named = [modules] if isinstance(modules, str) else [rf'(.*\.)?{re.escape(name)}' for name in modules]
+    parts = parts_of(model)
+    inside = [name for name, _ in model.named_modules() if parts.of(name) == VIT and any(re.fullmatch(p, name) for p in named)]
+    if not inside:
+        raise ModelError('--vit_lora_rank has no effect: no adapter is in a vision or audio tower;', 'give --freeze_vit false, or drop it.')
+    return {as_regex(inside).strip('^$'): rank}
 
 
 def target_parameters(model: nn.Module, wanted: list[str]) -> list[str] | None:

@@ -155,7 +155,6 @@ def test_an_unknown_checkpoint_alias_suggests():
         (['--use_liger', 'true'], 'Liger'),
         (['--tuner_backend', 'unsloth'], 'Unsloth'),
         (['--enable_unsloth', 'true'], 'Unsloth'),
-        (['--freeze_vit', 'false'], 'images'),
         (['--task_type', 'decision'], 'decision models'),
         (['--dtype', 'fp8'], 'float8'),
         (['--rlhf_type', 'dpo'], 'rlhf'),

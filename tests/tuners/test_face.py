@@ -19,7 +19,8 @@ from swift.tuners import (
     save_tuner,
     tuners_map,
 )
-from swift.tuners.modules import as_regex, part_of
+from swift.tuners.modules import as_regex
+from swift.tuners.parts import part_of
 from tests.helpers.tiny import build_model
 from tests.tuners.test_lora import logits, steps
 

@@ -14,6 +14,7 @@ from swift.trainers.callbacks.plots import PlotCallback
 from swift.trainers.callbacks.progress import ProgressCallback
 from swift.trainers.callbacks.record import RecordCallback
 from swift.trainers.callbacks.registry import make_callback
+from swift.trainers.callbacks.towers import TowerCheckpointing
 from swift.trainers.report import ReportCallback, RunFacts
 
 
@@ -37,7 +38,7 @@ def build_callbacks(
     report = ReportCallback(args.report_to, RunFacts.of(args, run_dir, config or {}))
     if report.names:
         callbacks.append(report)
-    callbacks += [PlotCallback(run_dir), KeepLearningRate(), InterruptCallback(command, save=args.save_strategy != 'no')]
+    callbacks += [TowerCheckpointing(args), PlotCallback(run_dir), KeepLearningRate(), InterruptCallback(command, save=args.save_strategy != 'no')]
     return callbacks
 
 

@@ -1,4 +1,4 @@
-"""A learning rate that a callback changes stays changed."""
+"""Learning rates as they are: a rate that a callback changes stays changed, and every part's own is logged."""
 
 from __future__ import annotations
 
@@ -24,3 +24,21 @@ class KeepLearningRate(TrainerCallback):
             if now != wanted and wanted > 0:
                 lr_scheduler.base_lrs[number] *= now / wanted
                 lr_scheduler._last_lr[number] = now  # what the log of this step shows
+
+
+def part_rates(rate: float | None, optimizer: Any) -> dict[str, float]:
+    """For a log line with `learning_rate`: those of the parts with a rate of their own, as `learning_rate_vit`, `learning_rate_aligner`.
+
+    `rate` is the logged one, of the step that ended, `optimizer` has the groups with the rates of the next step: each group's share
+    of the first group's rate is the same in both.
+    """
+    groups = getattr(optimizer, 'param_groups', [])
+    if rate is None or not groups or 'part' not in groups[0]:
+        return {}
+    key = 'lr' if all(group['lr'] for group in groups) else 'initial_lr'
+    first = groups[0].get(key) or 1.0
+    found: dict[str, float] = {}
+    for group in groups:
+        if group.get('part'):
+            found.setdefault(f'learning_rate_{group["part"]}', rate * group.get(key, 0.0) / first)
+    return found

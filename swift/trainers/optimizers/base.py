@@ -13,9 +13,10 @@ from typing import Any
 
 from swift.core.errors import SwiftError
 from swift.core.registry import Registry
+from swift.trainers.optimizers.parts import PartRates
 
 LATER = {
-    'galore': 'GaLore', 'q_galore': 'Q-GaLore', 'muonclip': 'MuonClip', 'multimodal': 'separate vision learning rates',
+    'galore': 'GaLore', 'q_galore': 'Q-GaLore', 'muonclip': 'MuonClip',
 }
 """Names other programs have that are not available (yet), with what they are."""
 
@@ -44,17 +45,24 @@ class OptimizerCallback:
         return [parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad]
 
     def groups(self) -> list[dict[str, Any]]:
-        """Two parameter groups: with --weight_decay, and (norms, biases) without."""
-        decayed = set(self.trainer.get_decay_parameter_names(self.trainer.model))
-        named = [(name, value) for name, value in self.trainer.model.named_parameters() if value.requires_grad]
+        """With --weight_decay, and (norms, biases) without; both for each part that has a learning rate of its own."""
+        model = self.trainer.model
+        decayed = set(self.trainer.get_decay_parameter_names(model))
+        rates = PartRates(self.args, model)
+        found: dict[tuple[str, bool], list[Any]] = {('', True): [], ('', False): []}
+        for name, value in model.named_parameters():
+            if value.requires_grad:
+                found.setdefault((rates.label(name), name not in decayed), []).append(value)
+        kept = {key: values for key, values in found.items() if values or not rates.separate}
         return [
-            {'params': [value for name, value in named if name in decayed], 'weight_decay': self.args.weight_decay},
-            {'params': [value for name, value in named if name not in decayed], 'weight_decay': 0.0},
+            {'params': values, 'weight_decay': 0.0 if plain else self.args.weight_decay, **rates.group(label)}
+            for (label, plain), values in sorted(kept.items(), key=lambda item: (rates.order(item[0][0]), item[0][1]))
         ]
 
 
 optimizers_map: Registry = Registry('optimizer', {
     'default': OptimizerCallback,
+    'multimodal': OptimizerCallback,
     'lorap': 'swift.trainers.optimizers.lora_plus:LoraPlus',
     'muon': 'swift.trainers.optimizers.muon:Muon',
 })
@@ -67,3 +75,14 @@ def create_optimizer(name: str, args: Any, trainer: Any) -> OptimizerCallback:
         raise SwiftError(f'--optimizer {name}: {LATER[name]} is not available in this version;',
                          f'available: {", ".join(sorted(optimizers_map))}')
     return optimizers_map[name](args, trainer)
+
+
+def chosen(args: Any, lorap_lr_ratio: float | None = None) -> str | None:
+    """The name of the optimizer maker that the arguments (TrainArgs) ask for. None: transformers' own choice."""
+    separate = args.vit_lr is not None or args.aligner_lr is not None
+    name = args.optimizer or ('lorap' if lorap_lr_ratio else 'multimodal' if separate else None)
+    if lorap_lr_ratio and name == 'multimodal':
+        return 'lorap'
+    if lorap_lr_ratio and name != 'lorap':
+        raise SwiftError(f'--lorap_lr_ratio has no effect with --optimizer {name};', 'drop one of them')
+    return name

@@ -8,6 +8,7 @@ import torch
 
 from swift.core.errors import SwiftError
 from swift.trainers.optimizers.base import OptimizerCallback
+from swift.trainers.optimizers.parts import LABELS, PartRates
 
 
 class Muon(OptimizerCallback):
@@ -24,20 +25,26 @@ class Muon(OptimizerCallback):
         decayed = set(self.trainer.get_decay_parameter_names(model))
         outside = {id(value) for module in _heads(model) for value in module.parameters()}
         named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-        matrices = [value for _, value in named if value.ndim == 2 and id(value) not in outside]
-        inside = {id(value) for value in matrices}
-        rest = [(name, value) for name, value in named if id(value) not in inside]
-        parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            parts.append(torch.optim.Muon(matrices, lr=args.learning_rate, weight_decay=args.weight_decay,
-                                          adjust_lr_fn='match_rms_adamw'))
-        if rest:
-            groups = [
-                {'params': [value for name, value in rest if name in decayed], 'weight_decay': args.weight_decay},
-                {'params': [value for name, value in rest if name not in decayed], 'weight_decay': 0.0},
+        rates = PartRates(args, model)
+        inside = {id(value) for _, value in named if value.ndim == 2 and id(value) not in outside}
+        groups: dict[tuple[bool, int, bool], list[Any]] = {}
+        for name, value in named:
+            matrix = id(value) in inside
+            groups.setdefault((not matrix, rates.order(rates.label(name)), not matrix and name not in decayed), []).append(value)
+        made = {
+            kind: [
+                {'params': values, 'weight_decay': 0.0 if plain else args.weight_decay, **rates.group(LABELS[place])}
+                for (other, place, plain), values in sorted(groups.items(), key=lambda item: item[0]) if other == kind
             ]
-            parts.append(torch.optim.AdamW([group for group in groups if group['params']], lr=args.learning_rate,
-                                           betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon))
+            for kind in (False, True)
+        }  # fmt: skip
+        parts: list[torch.optim.Optimizer] = []
+        if made[False]:
+            parts.append(torch.optim.Muon(made[False], lr=args.learning_rate, weight_decay=args.weight_decay,
+                                          adjust_lr_fn='match_rms_adamw'))
+        if made[True]:
+            parts.append(torch.optim.AdamW(made[True], lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2),
+                                           eps=args.adam_epsilon))
         return parts[0] if len(parts) == 1 else Joined(parts)
 
 
