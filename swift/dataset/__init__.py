@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         'LazyLLMDataset': 'swift.dataset.compat',
         'LazySamples': 'swift.dataset.encode',
         'MessagesPreprocessor': 'swift.dataset.convert',
+        'MultiModalDataset': 'swift.dataset.multimodal',
         'PackingDataset': 'swift.dataset.compat',
         'ResponsePreprocessor': 'swift.dataset.convert',
         'RowPreprocessor': 'swift.dataset.convert',

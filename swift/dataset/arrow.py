@@ -11,7 +11,7 @@ import numpy as np
 
 from swift.core.errors import DatasetError
 from swift.core.types import Row
-from swift.dataset.files import content_digest
+from swift.dataset.files import MEDIA_WORDS, content_digest
 
 
 class ArrowRows:
@@ -22,6 +22,7 @@ class ArrowRows:
         self.path = parquet_as_arrow(path, shown, self.digest, cache) if path.suffix.lower() == '.parquet' else path
         self._batches: list[Any] | None = None
         sizes = [batch.num_rows for batch in self._open()]
+        self.mentions_media = bool(self._batches) and mentions_media(self._batches[0].schema)
         self._ends = np.cumsum(sizes, dtype=np.int64)
 
     def _open(self) -> list[Any]:
@@ -44,6 +45,16 @@ class ArrowRows:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_batches': None}
+
+
+def mentions_media(schema: Any) -> bool:
+    """Whether a name in a schema may be that of media."""
+    return any(word.decode() in str(schema).lower() for word in MEDIA_WORDS)
+
+
+def batch_rows(schema: Any) -> int:
+    """How many rows to hold at a time: few where a column has binary values, such as whole images."""
+    return 64 if 'binary' in str(schema) else 4096
 
 
 def read_batches(path: Path, shown: str) -> list[Any]:
@@ -74,7 +85,7 @@ def parquet_as_arrow(path: Path, shown: str, digest: str, cache: Path) -> Path:
     try:
         table = pq.ParquetFile(path)
         with pa.OSFile(str(aside), 'wb') as out, pa.ipc.new_file(out, table.schema_arrow) as writer:
-            for batch in table.iter_batches(batch_size=4096):
+            for batch in table.iter_batches(batch_size=batch_rows(table.schema_arrow)):
                 writer.write_batch(batch)
         os.replace(aside, target)
     except pa.ArrowInvalid as error:

@@ -7,6 +7,7 @@ The rows are a source of conversations (`DatasetLoader.load`, `load_dataset`), a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class _List:
 
     def __init__(self, talks: Sequence[Conversation]):
         self.talks = talks
-        self.fingerprint = MemoryRows([{'talk': repr(talk)} for talk in talks], 'rows').digest
+        names = [field.name for field in fields(Conversation)]
+        self.fingerprint = MemoryRows([{name: getattr(talk, name) for name in names} for talk in talks], 'rows').digest
 
     def __len__(self) -> int:
         return len(self.talks)

@@ -3,7 +3,7 @@
 A preprocessor takes a row of whatever columns and gives a *standard row*: `messages` (or `text`), and optionally
 `system`, `tools`, `images`, `videos`, `audios`, `chosen` and `rejected`, `rejected_messages` or `rejected_response`,
 `positive_messages` and `negative_messages`, `label`, `channel`; every other column stays beside it. `conversation()` makes the
-typed object of that and checks it.
+typed object of that, with its media in their places (`media.py`), and checks it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from swift.core.errors import RowError
 from swift.core.types import Conversation, Message, Row
-from swift.dataset import groups
+from swift.dataset import groups, media
 from swift.dataset.bad_rows import SkipRow
 from swift.dataset.messages import Tags, parsed, to_messages, to_tools
 from swift.dataset.preference import REJECTED, filled, margin, preference, spoken, with_system
@@ -24,8 +24,9 @@ RESPONSE = ('response', 'output', 'completion', 'answer', 'target', 'targets', '
 MESSAGES = ('messages', 'conversations', 'conversation')
 _OTHER_NAMES = {'system_prompt': 'system', 'image': 'images', 'video': 'videos', 'audio': 'audios', 'kto_tag': 'label'}
 """Other spelling → standard name."""
+_ONE_MEDIUM = frozenset(media.COLUMNS)
 _STANDARD = {
-    'messages', 'text', 'system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'rejected_messages',
+    'messages', 'text', 'system', 'tools', *media.OWN, *media.OTHERS, 'chosen', 'rejected', 'rejected_messages',
     'rejected_response', 'positive_messages', 'negative_messages', 'label', 'channel',
 }  # fmt: skip
 SHAPES = (
@@ -58,6 +59,7 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
     get = row.get
     text = get('text') if get('messages') is None else None
     columns = {key: value for key, value in row.items() if key not in _STANDARD}
+    shows = media.has_media(row)
     rejected = positives = negatives = None
     if text is not None:
         if not isinstance(text, str) or not text:
@@ -66,20 +68,21 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
     else:
         messages = with_system(to_messages(get('messages'), tags), get('system'))
         messages, rejected, negatives = preference(row, messages, tags)
-        if rejected is None:
+        if rejected is None and shows and media.filled(row, 'rejected'):
+            rejected = list(messages)
+        if rejected is not None:
+            if columns.get('margin') is not None:
+                columns['margin'] = margin(columns['margin'])
+        elif get('positive_messages') is not None or get('negative_messages') is not None:
             positives, negatives = (groups.texts(get(name), name, tags) for name in ('positive_messages', 'negative_messages'))
-            groups.check_group(positives, negatives, row)
-        elif columns.get('margin') is not None:
-            columns['margin'] = margin(columns['margin'])
+            groups.check_group(positives, negatives, row, apart=not shows)
+        shows = shows or media.has_parts(messages, rejected, *(positives or ()), *(negatives or ()))
         if get('text') is not None:
             columns['text'] = row['text']
     channel = get('channel')
-    return Conversation(
+    talk = Conversation(
         messages,
         tools=to_tools(get('tools')),
-        images=_media(get('images')),
-        videos=_media(get('videos')),
-        audios=_media(get('audios')),
         rejected=rejected,
         positives=positives,
         negatives=negatives,
@@ -89,14 +92,22 @@ def conversation(row: Row, source: str | None = None, tags: Tags = Tags()) -> Co
         columns=columns,
         source=source,
     )
+    return media.shown(talk, row) if shows else talk
 
 
 def to_row(talk: Conversation) -> Row:
-    """The standard row of a conversation: what `conversation` reads back as the same. Columns that JSON can't hold are texts."""
-    row: Row = {'text': talk.messages[0]['content']} if talk.text else {'messages': talk.messages}
+    """The standard row of a conversation: what `conversation` reads back as the same. Columns that JSON can't hold are texts.
+
+    Media stand inside the messages; those in memory become files of the cache. Plain text has tags, and columns of media.
+    """
+    talk = media.kept(talk)
+    row: Row = {'messages': talk.messages}
+    if talk.text:
+        row = {'text': media.tagged_text(talk.messages[0]), 'images': talk.images, 'videos': talk.videos, 'audios': talk.audios}
+        row = {key: value for key, value in row.items() if value}
     rejected = talk.rejected is not None
     optional = {
-        'tools': talk.tools, 'images': talk.images, 'videos': talk.videos, 'audios': talk.audios,
+        'tools': talk.tools,
         'rejected_messages': [talk.rejected, *talk.negatives] if rejected and talk.negatives else talk.rejected,
         'positive_messages': talk.positives, 'negative_messages': None if rejected else talk.negatives, 'channel': talk.channel,
     }  # fmt: skip
@@ -104,14 +115,6 @@ def to_row(talk: Conversation) -> Row:
     if talk.label is not None:
         row['label'] = talk.label
     return json.loads(json.dumps({**talk.columns, **row}, ensure_ascii=False, default=str))
-
-
-def _media(value: Any) -> list[Any]:
-    if value is None or value == '':
-        return []
-    if isinstance(value, str) and value.startswith('['):
-        value = parsed(value, 'media')
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 class RowPreprocessor:
@@ -215,6 +218,7 @@ class TextPreprocessor(RowPreprocessor):
     """Rows with plain `text`, for pre-training; with a label, to classify."""
 
     def preprocess(self, row: Row) -> Row | None:
+        row = row if _ONE_MEDIUM.isdisjoint(row) else self.common(row)
         return {**(_labelled(row) if self.auto else row), 'messages': None}
 
 
@@ -252,7 +256,13 @@ class AutoPreprocessor(RowPreprocessor):
             return self._chosen_only
         if row.get('text') is not None:
             return self._text.preprocess
+        if self.auto and _labelled(row).get('label') is not None and media.fills(row):
+            return self._media_only
         raise unknown_shape(row)
+
+    def _media_only(self, row: Row) -> Row:
+        """Media with a label: to classify."""
+        return {**_labelled(self.common(row)), 'messages': [{'role': 'user', 'content': []}]}
 
     def _chosen_only(self, row: Row) -> Row:
         """chosen and rejected hold whole conversations: messages, or a transcript with Human: and Assistant: turns."""

@@ -144,7 +144,7 @@ class IndexCursor:
 
 
 class ParquetCursor:
-    """Rows of a parquet file, one row group in memory at a time."""
+    """Rows of a parquet file, a part of a row group in memory at a time."""
 
     def __init__(self, path: str, position: dict[str, Any] | None = None):
         import pyarrow.parquet as pq
@@ -152,7 +152,9 @@ class ParquetCursor:
         self.path, self._file = path, pq.ParquetFile(path)
         self._group, self._row = (position['group'], position['row']) if position else (0, 0)
         self._first = sum(self._file.metadata.row_group(group).num_rows for group in range(self._group))
-        self._table: Any = None
+        self._batches: Any = None
+        self._batch: Any = None
+        self._start = 0
 
     def position(self) -> dict[str, Any]:
         """Where the next read begins."""
@@ -161,13 +163,26 @@ class ParquetCursor:
     def read(self) -> Placed | None:
         """The next row."""
         while self._group < self._file.num_row_groups:
-            if self._table is None:
-                self._table = self._file.read_row_group(self._group).combine_chunks()
-            if self._row < self._table.num_rows:
+            batch = self._batch_of_row()
+            if batch is not None:
                 row, self._row = self._row, self._row + 1
-                names = self._table.schema.names
-                values = {name: column[row].as_py() for name, column in zip(names, self._table.columns, strict=True)}
+                columns = zip(batch.schema.names, batch.columns, strict=True)
+                values = {name: column[row - self._start].as_py() for name, column in columns}
                 return values, f'{self.path}[{self._first + row}]'
-            self._first += self._table.num_rows
-            self._group, self._row, self._table = self._group + 1, 0, None
+            self._first += self._file.metadata.row_group(self._group).num_rows
+            self._group, self._row, self._batches = self._group + 1, 0, None
         return None
+
+    def _batch_of_row(self) -> Any:
+        """The rows around the next one, None at the end of its row group."""
+        if self._batches is None:
+            from swift.dataset.arrow import batch_rows
+
+            size = batch_rows(self._file.schema_arrow)
+            self._batches, self._batch, self._start = self._file.iter_batches(size, row_groups=[self._group]), None, 0
+        while self._batch is None or self._row >= self._start + self._batch.num_rows:
+            self._start += self._batch.num_rows if self._batch is not None else 0
+            self._batch = next(self._batches, None)
+            if self._batch is None:
+                return None
+        return self._batch

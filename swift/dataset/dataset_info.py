@@ -15,6 +15,7 @@ from typing import Any
 from swift.core.errors import DatasetError
 from swift.core.types import Row
 from swift.dataset.convert import RESPONSE, AutoPreprocessor
+from swift.dataset.media import OTHERS
 from swift.dataset.messages import Tags
 from swift.dataset.registry import DatasetMeta, SubsetDataset, meta_of_custom
 from swift.dataset.tasks import TaskPreprocessor, check_templates
@@ -22,7 +23,7 @@ from swift.dataset.tasks import TaskPreprocessor, check_templates
 _SHARED = (
     'system', 'tools', 'images', 'videos', 'audios', 'chosen', 'rejected', 'rejected_response', 'rejected_messages', 'margin',
     'history', 'channel', 'label', 'anchor', 'positive', 'negative', 'positive_messages', 'negative_messages', 'sentence1',
-    'sentence2', 'score', 'tokens', 'text',
+    'sentence2', 'score', 'tokens', 'text', 'objects', *OTHERS,
 )  # fmt: skip
 _ALPACA = {'prompt': 'instruction', 'query': 'input', 'response': 'output'}
 _KEYS = {

@@ -71,6 +71,20 @@ def content_digest(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+MEDIA_WORDS = (b'image', b'video', b'audio')
+
+
+def scanned(path: str | os.PathLike) -> tuple[str, bool]:
+    """(hash of a file's content, whether a word in it may be the name or tag of media)."""
+    digest, found, tail = hashlib.blake2b(digest_size=16), False, b''
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            found = found or any(word in block or word in tail + block[:8] for word in MEDIA_WORDS)
+            tail = block[-8:]
+    return digest.hexdigest(), found
+
+
 def unpacked(path: Path, cache: Path) -> Path:
     """The content of a .gz file as a file in `cache`, made once per content."""
     target = cache / 'files' / f'{content_digest(path)}{Path(path.stem).suffix}'
@@ -88,7 +102,7 @@ class TextRows:
 
     def __init__(self, path: Path, shown: str, kind: str):
         self.path, self.shown, self.kind = path, shown, kind
-        self.digest = content_digest(path)
+        self.digest, self.mentions_media = scanned(path)
         self._map: Any = None
         self.header: list[str] | None = None
         with open(path, 'rb') as file:

@@ -110,14 +110,14 @@ def _text(value: Any, name: str, tags: Tags) -> list[Message]:
         raise RowError(f'{name}: {error.reason}', hint=error.hint) from error
 
 
-def check_group(positives: list[list[Message]] | None, negatives: list[list[Message]] | None, row: Row) -> None:
-    """Raises RowError when there are only negatives, or one text is on both sides."""
+def check_group(positives: list[list[Message]] | None, negatives: list[list[Message]] | None, row: Row, apart: bool = True) -> None:
+    """Raises RowError when there are only negatives, or (`apart`: texts alone tell them apart) one text is on both sides."""
     if negatives and not positives:
         raise RowError(
             f'the columns {sorted(map(str, row))} hold negatives, but no text that belongs to it;',
             hint=f'it is read from {", ".join((*POSITIVE, *OTHER))}',
         )
-    if positives and negatives and any(text in positives for text in negatives):
+    if apart and positives and negatives and any(text in positives for text in negatives):
         raise RowError('the same text is among the positives and the negatives')
 
 

@@ -20,8 +20,13 @@ _SHARE = 0.2
 def is_identity(rows: Sequence[Any]) -> bool:
     """Whether rows are about the model itself, judged by some of them (None: unreadable)."""
     rows = [row for row in rows if row is not None]
-    marked = sum(bool(_MARK.search(json.dumps(row, ensure_ascii=False, default=str))) for row in rows)
+    marked = sum(bool(_MARK.search(_text(row))) for row in rows)
     return bool(rows) and marked >= _SHARE * len(rows)
+
+
+def _text(row: Any) -> str:
+    """Everything that a row says; media in memory say nothing."""
+    return json.dumps(row, ensure_ascii=False, default=lambda value: '')
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Identity:
 
     def fill(self, row: Row) -> Row:
         """The row with its placeholders replaced, in the language of the row."""
-        english = not _CHINESE.search(json.dumps(row, ensure_ascii=False, default=str))
+        english = not _CHINESE.search(_text(row))
         values = {'name': self.name[english], 'author': self.author[english]}
         return _replaced(row, values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from swift.dataset.cursor import open_cursor
 from swift.dataset.encode import cache_root
 from swift.dataset.files import open_rows
 from swift.dataset.identity import Identity, is_identity
+from swift.dataset.media import Located
 from swift.dataset.memory import MemoryRows
 from swift.dataset.resolve import Catalog, Found
 from swift.dataset.sources import Conversations, Rows, concatenated, interleaved, sampled
@@ -36,11 +38,18 @@ class Splits:
 
 
 def load_dataset(
-    args: DataArgs, *, seed: int = 42, use_hf: bool | None = None, hub_token: str | None = None, bad_rows: BadRows | None = None
+    args: DataArgs,
+    *,
+    seed: int = 42,
+    use_hf: bool | None = None,
+    hub_token: str | None = None,
+    bad_rows: BadRows | None = None,
+    root_image_dir: str | None = None,
 ) -> Splits:
     """The training and validation rows that `args` names, mixed, split and shuffled.
 
-    `seed` serves where `args.data_seed` is None. Rows are parsed when they are asked for. Raises DatasetError for what can't
+    `seed` serves where `args.data_seed` is None. Relative paths of media are looked for below `root_image_dir`, else beside the
+    data file; whether they are there is seen when they are encoded. Rows are parsed when they are asked for. Raises DatasetError for what can't
     be found or read, and for rows of a shape nobody knows.
     """
     seed = seed if args.data_seed is None else args.data_seed
@@ -49,7 +58,7 @@ def load_dataset(
         args.dataset_dir, args.custom_dataset_info, args.columns or {}, not args.disable_auto_column_mapping,
         use_hf, hub_token, args.download_mode == 'force_redownload',
     )  # fmt: skip
-    reader = Reader(catalog, Identity.of(args.model_name, args.model_author), seed)
+    reader = Reader(catalog, Identity.of(args.model_name, args.model_author), seed, root_image_dir)
     bad_rows = bad_rows or BadRows(strict=args.strict)
     val = reader.joined(args.val_dataset, args.val_dataset_shuffle)
     if args.streaming:
@@ -80,8 +89,8 @@ def check_args(args: DataArgs) -> None:
 class Reader:
     """Opens what the catalog finds."""
 
-    def __init__(self, catalog: Catalog, identity: Identity | None = None, seed: int = 42):
-        self.catalog, self.identity, self.seed = catalog, identity, seed
+    def __init__(self, catalog: Catalog, identity: Identity | None = None, seed: int = 42, root: str | None = None):
+        self.catalog, self.identity, self.seed, self.root = catalog, identity, seed, root
 
     def rows(self, found: Found) -> Rows:
         """The rows of one located data set, checked by a look at the first one."""
@@ -97,15 +106,15 @@ class Reader:
         return rows
 
     def convert_for(self, found: Found, first: Sequence[Any]) -> Any:
-        """What converts its rows: with {{name}} and {{author}} filled where these rows are about the model itself."""
+        """What converts its rows: with media where they lie, and {{name}} and {{author}} filled where rows are about the model itself."""
         if not is_identity(first):
-            return found.convert
+            return Located(found.convert, self.root)
         if self.identity is None:
             raise DatasetError(
                 f'{found.name} asks for the name of the model: its rows hold {{{{name}}}} or {{{{author}}}};',
                 'give --model_name and --model_author',
             )
-        return self.identity.filling(found.convert)
+        return Located(self.identity.filling(found.convert), self.root)
 
     def stream(self, args: DataArgs, bad_rows: BadRows) -> Stream:
         """All entries of --dataset as one stream."""
@@ -189,14 +198,17 @@ class DatasetLoader:
         columns: dict[str, str] | None = None,
         use_hf: bool | None = None,
         seed: int = 42,
+        root_image_dir: str | None = None,
     ) -> Conversations:
         """The conversations of an entry such as `--dataset` takes (file, folder, name, id; `#500` for 500 rows).
 
         `preprocess_function` gets each row as a dict (with `messages`, made from its columns where it has none) and returns
-        a row of any known shape, or None to leave it out. Raises DatasetError (a ValueError) for an unknown name.
+        a row of any known shape, or None to leave it out. Relative paths of media are looked for below `root_image_dir`
+        (default: the environment's ROOT_IMAGE_DIR), else beside the data file. Raises DatasetError (a ValueError) for an unknown name.
         """
         catalog = Catalog(dataset_dir, columns=columns or {}, use_hf=use_hf, split=split, function=preprocess_function)
-        source, _ = Reader(catalog, None, seed).split(name, 0.0, False)
+        root = root_image_dir or os.environ.get('ROOT_IMAGE_DIR')
+        source, _ = Reader(catalog, None, seed, root).split(name, 0.0, False)
         assert source is not None  # without a ratio nothing is held out
         return source
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from swift.core.errors import RowError
 from swift.core.types import Message, Row
+from swift.dataset import media
 from swift.dataset.messages import Tags, parsed, to_messages
 
 REJECTED = ('rejected', 'rejected_response', 'rejected_messages')
@@ -43,7 +44,7 @@ def preference(row: Row, messages: list[Message], tags: Tags) -> Pair:
         label = name if len(rejected) == 1 else f'{name}[{number}]'
         if other[-1]['role'] != 'assistant':
             raise RowError(f'{label} must end with an answer of the assistant, it ends with the {other[-1]["role"]}')
-        if other == messages:
+        if other == messages and not media.filled(row, 'rejected'):
             raise RowError(f'{label} is the same as the chosen answer: there is nothing to prefer')
     return messages, rejected[0], rejected[1:] or None
 

@@ -19,7 +19,7 @@ from swift.dataset.dataset_info import read_dataset_info
 from swift.dataset.encode import cache_root
 from swift.dataset.files import FORMATS, file_format
 from swift.dataset.registry import DatasetMeta, SubsetDataset, known_datasets
-from swift.dataset.select import card_configs, select_files
+from swift.dataset.select import card_configs, is_about_media, select_files
 from swift.dataset.syntax import Spec, exists, is_pattern, parse_spec
 
 
@@ -169,7 +169,7 @@ def _folder_files(folder: str, subset: str, splits: Sequence[str], one_format: b
 
 
 def hub_files(name: str, subset: str, splits: Sequence[str], hub: dict[str, Any], force: bool = False) -> list[str]:
-    """Local copies of the files of a repository that hold a subset and split; only those are fetched.
+    """Local copies of the files of a repository that hold a subset and split; only those are fetched, and media beside a metadata file.
 
     Which files those are is remembered, so that an offline run finds what an earlier one fetched.
     """
@@ -181,7 +181,8 @@ def hub_files(name: str, subset: str, splits: Sequence[str], hub: dict[str, Any]
         if 'offline' not in str(error) or not memory.exists():
             raise
         chosen = json.loads(memory.read_text(encoding='utf-8'))
-    folder = download_dataset(name, subset=subset, allow_patterns=chosen, force=force, **hub)
+    beside = [f'{os.path.dirname(path)}/*'.lstrip('/') for path in chosen if is_about_media(path)]
+    folder = download_dataset(name, subset=subset, allow_patterns=[*chosen, *beside], force=force, **hub)
     memory.parent.mkdir(parents=True, exist_ok=True)
     write_json(str(memory), chosen)
     return [os.path.join(folder, path) for path in chosen]

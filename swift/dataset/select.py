@@ -13,6 +13,7 @@ from typing import Any
 
 from swift.core.errors import DatasetError
 from swift.dataset.files import FORMATS, file_format
+from swift.dataset.media import kind_of
 
 SPLITS = {
     'train': ('train', 'training'),
@@ -23,17 +24,24 @@ _NOT_DATA = {
     'dataset_info.json', 'dataset_infos.json', 'dataset_dict.json', 'state.json', 'configuration.json', 'config.json',
     'requirements.txt', 'license.txt', 'readme.txt', 'metadata.json',
 }  # fmt: skip
+_ABOUT_MEDIA = ('metadata.jsonl', 'metadata.csv', 'metadata.parquet')
 _PREFERRED = ('.parquet', '.arrow', '.jsonl', '.ndjson', '.json', '.csv', '.tsv', '.txt')
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
-    """Paths that hold rows, sorted."""
+    """Paths that hold rows, sorted. Where media lie beside a `metadata.jsonl`, only such files do."""
     kept = []
     for path in paths:
         parts = path.split('/')
         if not any(part.startswith('.') for part in parts) and parts[-1].lower() not in _NOT_DATA and file_format(path):
             kept.append(path)
-    return sorted(kept)
+    about = [path for path in kept if is_about_media(path)]
+    return sorted(about if about and any(map(kind_of, paths)) else kept)
+
+
+def is_about_media(path: str) -> bool:
+    """Whether a file is one that names the media beside it."""
+    return path.split('/')[-1].lower() in _ABOUT_MEDIA
 
 
 def select_files(

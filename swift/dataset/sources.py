@@ -18,6 +18,8 @@ import numpy as np
 
 from swift.core.errors import DatasetError
 from swift.core.types import Conversation, Row
+from swift.dataset.convert import RowPreprocessor
+from swift.dataset.media import whereabouts
 
 
 class Rows:
@@ -26,7 +28,7 @@ class Rows:
     def __init__(self, name: str, files: Sequence[Any], convert: Callable[[Row, str | None], Conversation]):
         self.name, self.files, self.convert = name, list(files), convert
         self._ends = np.cumsum([len(file) for file in self.files], dtype=np.int64)
-        parts = [file.digest for file in self.files] + [code_identity(convert)]
+        parts = [file.digest for file in self.files] + [code_identity(convert), *whereabouts(self.files, convert)]
         self.fingerprint = hashlib.blake2b('|'.join(parts).encode(), digest_size=16).hexdigest()
 
     def __len__(self) -> int:
@@ -189,7 +191,7 @@ def code_identity(convert: Any) -> str:
     return f'{kind.__module__}.{kind.__qualname__}|{code}|{plain}'
 
 
-_READING = ('convert', 'groups', 'messages', 'preference')
+_READING = ('convert', 'groups', 'media', 'messages', 'preference')
 """Modules that all preprocessors of this room share."""
 
 
@@ -232,7 +234,8 @@ def _described(value: Any) -> str:
         return str({key: _described(item) for key, item in sorted(value.items())})
     if isinstance(value, (list, tuple)):
         return str([_described(item) for item in value])
-    if inspect.isroutine(value) or inspect.isclass(value) or type(value).__module__.startswith('swift.'):
+    ours = type(value).__module__.startswith('swift.') or isinstance(value, RowPreprocessor)
+    if ours or inspect.isroutine(value) or inspect.isclass(value):
         return code_identity(value)
     text = repr(value)
     return text if ' at 0x' not in text else f'{type(value).__module__}.{type(value).__qualname__}'

@@ -6,7 +6,7 @@ A store is a folder of flat arrays; nothing in it is ever a Python list:
     spans.bin    int32    labelled runs as pairs (start, end) inside their sample
     odd.bin      int32    labels in full, for the rare sample whose labels are not simply its own tokens
     weights.bin  float32  loss weights, only of samples that have them
-    notes.bin    bytes    JSON of everything else (source, channel, label, lengths, extra), '' when there is nothing
+    notes.bin    bytes    JSON of everything else (source, channel, label, lengths, media, extra), '' when there is nothing
     index.bin    int64    [N + 1, 5] where each sample begins in the five arrays above
     meta.json             counts, bad rows, format; written last
 
@@ -45,14 +45,12 @@ class Chunk:
 
 
 def to_chunk(samples: Sequence[Sample]) -> Chunk:
-    """Samples as flat arrays. Raises DatasetError for media, which is not stored."""
+    """Samples as flat arrays. Of media the references are kept, with the text around them."""
     sizes = np.zeros((len(samples), len(_ARRAYS)), dtype=np.int64)
     ids, labels = _joined(samples, 'input_ids'), _joined(samples, 'labels')
     for sample in samples:
         if len(sample.input_ids) != len(sample.labels):
             raise DatasetError(f'{sample.source}: {len(sample.input_ids)} tokens but {len(sample.labels)} labels')
-        if sample.media:
-            raise DatasetError('samples with media are not kept in the token cache;', 'use --lazy_tokenize true')
     sizes[:, 0] = [len(sample.input_ids) for sample in samples]
     spans, odd, sizes[:, 1], sizes[:, 2] = _label_arrays(ids, labels, sizes[:, 0])
     weights = [np.asarray(sample.weights, np.float32) for sample in samples if sample.weights is not None]
@@ -95,12 +93,13 @@ def _notes(sample: Sample) -> bytes:
         'channel': sample.channel,
         'source': sample.source,
         'extra': sample.extra,
+        'media': sample.media,
     }
     values = {name: value for name, value in values.items() if value is not None}
     try:
         return json.dumps(values, ensure_ascii=False, separators=(',', ':')).encode() if values else b''
     except TypeError as error:
-        raise DatasetError(f'{sample.source}: label and extra of a stored sample must be JSON values ({error})') from error
+        raise DatasetError(f'{sample.source}: label, media and extra of a stored sample must be JSON values ({error})') from error
 
 
 class TokenStore:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from swift.core.errors import SwiftError
+from swift.core.errors import RowError, SwiftError
+from swift.core.media import KINDS, bind, media_of, reference
 from swift.core.types import Conversation, Message
 
 
@@ -35,26 +36,52 @@ class InferRequest:
         for index, message in enumerate(self.messages):
             if not isinstance(message, dict) or not isinstance(message.get('role'), str):
                 raise SwiftError(f'messages[{index}] has no role: {message!r:.80};', 'write {"role": "user", "content": "…"}')
+            if wrong := _wrong_content(message.get('content')):
+                raise SwiftError(f'messages[{index}]: {wrong};', 'content is a text, or a list of {"type": "text" | "image" | …}')
+        try:
+            messages = bind(self.messages, *(_references(getattr(self, f'{kind}s'), kind) for kind in KINDS))
+        except RowError as error:
+            raise SwiftError(_placed(self.messages, error.reason), error.hint) from error
+        media = media_of(messages)
         return Conversation(
-            messages=list(self.messages),
+            messages=messages,
             tools=self.tools,
-            images=list(self.images),
-            videos=list(self.videos),
-            audios=list(self.audios),
+            **{f'{kind}s': [ref for of, ref in media if of == kind] for kind in KINDS},
             columns={'objects': self.objects} if self.objects else {},
         )
 
     @classmethod
     def of(cls, conversation: Conversation) -> InferRequest:
-        """The request that asks for the next words of a conversation."""
-        return cls(
-            messages=list(conversation.messages),
-            images=list(conversation.images),
-            audios=list(conversation.audios),
-            videos=list(conversation.videos),
-            tools=conversation.tools,
-            objects=conversation.columns.get('objects') or {},
-        )
+        """The request that asks for the next words of a conversation: its media stand in the messages already."""
+        bound = bool(media_of(conversation.messages))
+        given = {} if bound else {f'{kind}s': list(getattr(conversation, f'{kind}s')) for kind in KINDS}
+        objects = conversation.columns.get('objects') or {}
+        return cls(messages=list(conversation.messages), **given, tools=conversation.tools, objects=objects)
+
+
+def _wrong_content(content: Any) -> str | None:
+    """What is wrong with the content of a message. None: nothing."""
+    if content is None or isinstance(content, str):
+        return None
+    if not isinstance(content, list):
+        return f'the content is a {type(content).__name__}'
+    for number, part in enumerate(content):
+        if not isinstance(part, str | dict):
+            return f'part {number} of the content is a {type(part).__name__}'
+    return None
+
+
+def _references(media: Any, kind: str) -> list[Any]:
+    media = media if isinstance(media, list | tuple) else [media]
+    return [reference(item, kind) if isinstance(item, dict) and 'array' not in item else item for item in media]
+
+
+def _placed(messages: Sequence[Message], reason: str) -> str:
+    """A reason why messages and media don't match, with the messages that show something."""
+    tags = [f'<{kind}>' for kind in KINDS]
+    shows = [i for i, m in enumerate(messages) if isinstance(m.get('content'), list) or any(t in (m.get('content') or '') for t in tags)]
+    where = ', '.join(f'messages[{index}]' for index in shows)
+    return f'{where}: {reason}' if where else reason
 
 
 @dataclass

@@ -143,7 +143,7 @@ def test_loss_of_a_message_channel_label_and_other_columns():
 
 
 @pytest.mark.parametrize(('row', 'images'), [
-    ({'image': 'a.png'}, ['a.png']), ({'images': ['a.png', {'bytes': 'x'}]}, ['a.png', {'bytes': 'x'}]), ({'images': []}, []),
+    ({'image': 'a.png'}, ['a.png']), ({'images': ['a.png', {'bytes': b'x', 'path': 'b.png'}]}, ['a.png', b'x']), ({'images': []}, []),
     ({'images': None}, []), ({'images': '["a.png", "b.png"]'}, ['a.png', 'b.png']),
 ])  # fmt: skip
 def test_media_are_carried_as_lists(row, images):

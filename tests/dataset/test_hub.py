@@ -36,6 +36,10 @@ REPOSITORIES = {
         'README.md': CARD, 'main/train-0.jsonl': lines(3), 'main/train-1.jsonl': lines(3, 3), 'main/test-0.jsonl': lines(2, 50),
         'other/x.jsonl': lines(4, 70),
     },
+    ('datasets', 'me/pictures'): {
+        'train/metadata.jsonl': b'{"file_name": "1.png", "query": "q0", "response": "a"}\n', 'train/1.png': b'png', 'test/2.png': b'png',
+        'test/metadata.jsonl': b'{"file_name": "2.png", "query": "q9", "response": "a"}\n',
+    },
     ('models', 'me/model'): {'config.json': b'{}', 'model.safetensors': b'123', 'model.gguf': b'12', 'onnx/model.onnx': b'1'},
 }  # fmt: skip
 
@@ -132,6 +136,16 @@ def test_offline_an_earlier_copy_is_used_and_a_missing_one_is_one_line(hub, tmp_
     found = ask(hub, tmp_path, [job, {**job, 'id': 'me/plain'}], HF_HUB_OFFLINE='1')
     assert found[0] == q(0, 1, 2, 3, 4, 5)
     assert "dataset 'me/plain' can't be fetched from Hugging Face (offline and not in the local cache);" in found[1]
+
+
+@pytest.mark.parametrize('hf', [True, False])
+def test_pictures_beside_a_metadata_file_are_fetched_with_it(hub, tmp_path, hf):
+    if not hf:
+        pytest.importorskip('modelscope_hub')
+    (parts,) = ask(hub, tmp_path, [{'kind': 'data', 'id': 'me/pictures', 'hf': hf}])[0]
+    image, text = parts
+    assert text == {'type': 'text', 'text': 'q0'} and open(image['image'], 'rb').read() == b'png'
+    assert not any('2.png' in path for _, path in hub.log)
 
 
 def test_a_directory_is_returned_as_it_is(tmp_path):
