@@ -38,7 +38,7 @@ class Reading(Protocol):
 class ScoringEngine:
     """Conversations → results, in their order.
 
-    Samples are put into batches of similar length, at most `max_batch_size` samples and `max_batch_tokens` tokens each (one that
+    `load` reads what a sample shows. Samples are put into batches of similar length, at most `max_batch_size` samples and `max_batch_tokens` tokens each (one that
     is longer goes alone). A bad row becomes its error and disturbs no other.
     """
 
@@ -48,6 +48,7 @@ class ScoringEngine:
         forward: Forward,
         read: Reading,
         *,
+        load: Callable[[Sample], Sample] = lambda sample: sample,
         name: str = '',
         max_batch_size: int = 64,
         max_batch_tokens: int = 1 << 14,
@@ -55,7 +56,7 @@ class ScoringEngine:
         if max_batch_size < 1:
             raise SwiftError(f'max_batch_size={max_batch_size} must be at least 1;', 'it is the number of samples at once')
         self.name = name
-        self._encode, self._forward, self._read = encode, forward, read
+        self._encode, self._forward, self._read, self._load = encode, forward, read, load
         self._size, self._tokens = max_batch_size, max_batch_tokens
 
     def infer(self, conversations: Sequence[Conversation]) -> list[Result | SwiftError]:
@@ -64,9 +65,19 @@ class ScoringEngine:
         results: list[Result | SwiftError] = list(samples)
         places = [index for index, sample in enumerate(samples) if isinstance(sample, Sample)]
         for batch in self._batches(places, samples):
-            for index, values in zip(batch, self._forward([samples[index] for index in batch]), strict=True):
+            loaded = {index: self._loaded(samples[index]) for index in batch}
+            results = [loaded.get(index, result) for index, result in enumerate(results)]
+            batch = [index for index in batch if isinstance(loaded[index], Sample)]
+            for index, values in zip(batch, self._forward([loaded[index] for index in batch]) if batch else (), strict=True):
                 results[index] = self._result(conversations[index], samples[index], np.asarray(values, dtype=np.float64))
         return results
+
+    def _loaded(self, sample: Sample) -> Sample | SwiftError:
+        """The sample with what it shows, or why that can't be read."""
+        try:
+            return self._load(sample)
+        except RowError as error:
+            return error.at(sample.source)
 
     def infer_each(self, conversations: Iterable[Conversation | SwiftError]) -> Iterator[Result | SwiftError]:
         """`infer` for any number of conversations, a window at a time; an error that comes in goes out in its place."""

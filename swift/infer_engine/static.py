@@ -7,11 +7,13 @@ log-probabilities and streaming are the same as with continuous batching. Only b
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
+from swift.core.types import Prompt
 from swift.infer_engine.row import Row, advance, sampler_for
 
 
@@ -49,10 +51,13 @@ class _Done(StoppingCriteria):
 
 
 class StaticLane:
-    """Batches of waiting rows, each run to its end. `pads`: whether rows of different length may share a batch."""
+    """Batches of waiting rows, each run to its end.
 
-    def __init__(self, model: Any, max_rows: int, pads: bool):
-        self._model, self._max_rows, self._pads = model, max_rows, pads
+    `pads`: whether rows of different length may share a batch; `read`: the model's inputs for what a prompt shows.
+    """
+
+    def __init__(self, model: Any, max_rows: int, pads: bool, read: Callable[[Prompt], dict[str, Any]]):
+        self._model, self._max_rows, self._pads, self._read = model, max_rows, pads, read
         self._waiting: deque[Row] = deque()
         self._rows: list[Row] = []
 
@@ -105,12 +110,16 @@ class StaticLane:
         ids = [[pad] * (longest - len(row.prompt.input_ids)) + row.prompt.input_ids for row in rows]
         mask = [[0] * (longest - len(row.prompt.input_ids)) + [1] * len(row.prompt.input_ids) for row in rows]
         device = self._model.device
-        media = {k: v.to(device) if hasattr(v, 'to') else v for k, v in (rows[0].prompt.media or {}).items()}
+        media = {name: self._placed(value) for name, value in self._read(rows[0].prompt).items()}
         return {
             'input_ids': torch.tensor(ids, device=device),
             'attention_mask': torch.tensor(mask, device=device),
             **media,
         }
+
+    def _placed(self, value: torch.Tensor) -> torch.Tensor:
+        """An input on the model's device, pixels and sounds in the type of its weights."""
+        return value.to(self._model.device, self._model.dtype if value.is_floating_point() else None)
 
     def _sample(self, rows: list[Row]) -> None:
         config = _plain_config(self._model, max(row.settings.max_tokens for row in rows))

@@ -283,7 +283,7 @@ class TransformersEngine(InferEngine):
         if way == _SLOTS and row.settings.num_beams == 1 and not row.prompt.media:
             tokens = self._kv_tokens or _token_room(self.model.device, fact)
             return (_SLOTS, row.adapter), lambda: SlotLane(self.model, self._max_rows, self._prefill_tokens, tokens)
-        return (_STATIC, row.adapter), lambda: StaticLane(self.model, self._max_rows, way == _SLOTS or fact)
+        return (_STATIC, row.adapter), lambda: StaticLane(self.model, self._max_rows, way == _SLOTS or fact, self.template.media_inputs)
 
     def _use(self, lane: tuple[str, str | None] | None) -> None:
         """Put on what a lane needs: its adapter (or none), and the attention of its way of batching."""

@@ -14,6 +14,7 @@ from swift.core.heads import PAD_SHIFTED
 
 _TEXT_PARTS = ('text_config', 'llm_config', 'language_config', 'thinker_config', 'decoder', 'text_model_config')
 _MEDIA_PARTS = ('vision_config', 'audio_config', 'vision_tower', 'visual', 'video_config', 'vision_tower_config', 'audio_encoder')
+PROCESSOR_FILES = ('preprocessor_config.json', 'processor_config.json')
 _LENGTH_NAMES = ('max_position_embeddings', 'n_positions', 'max_seq_len', 'max_sequence_length', 'seq_length', 'n_ctx')
 _EXPERT_NAMES = ('num_experts', 'num_local_experts', 'n_routed_experts', 'moe_num_experts', 'num_moe_experts')
 
@@ -103,7 +104,7 @@ def describe(model_dir: str, **known: Any) -> ModelInfo:
         torch_dtype=_dtype_name(config, text),
         max_model_len=_max_model_len(config, text),
         is_moe=_is_moe(text),
-        is_multimodal=any(isinstance(config.get(name), dict) for name in _MEDIA_PARTS) or 'thinker_config' in config,
+        is_multimodal=_is_multimodal(model_dir, config),
         num_params=count,
         num_params_exact=exact,
         vocab_size=first(text, ('vocab_size',)),
@@ -115,6 +116,12 @@ def describe(model_dir: str, **known: Any) -> ModelInfo:
         config=config,
     )
     return ModelInfo(**{**facts, **known})
+
+
+def _is_multimodal(model_dir: str, config: dict) -> bool:
+    """Whether the configuration has a part for images or sounds, or a processor for them lies beside it."""
+    parts = any(isinstance(config.get(name), dict) for name in _MEDIA_PARTS)
+    return parts or 'thinker_config' in config or any(os.path.isfile(os.path.join(model_dir, name)) for name in PROCESSOR_FILES)
 
 
 def _dtype_name(config: dict, text: dict) -> str | None:

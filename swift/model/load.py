@@ -15,7 +15,7 @@ from swift.core.errors import ModelError, SwiftError, did_you_mean
 from swift.core.heads import LANGUAGE, head_kind
 from swift.core.log import get_logger
 from swift.model import heads, options
-from swift.model.info import ModelInfo, describe, text_part
+from swift.model.info import PROCESSOR_FILES, ModelInfo, describe, text_part
 from swift.model.registry import MODEL_MAPPING, ModelMeta, checkpoint_of, find_family
 from swift.model.resolve import ModelPath, resolve_adapter, resolve_model_dir
 from swift.model.tokens import add_new_tokens, ensure_pad_token, fit_embedding, tokenizer_of
@@ -136,13 +136,14 @@ def _processor(info: ModelInfo, args: ModelArgs) -> tuple[Any, tuple[int, ...], 
 
 
 def _read_processor(home: str, info: ModelInfo, args: ModelArgs) -> Any:
-    processor_files = ('preprocessor_config.json', 'processor_config.json')
-    has_processor = info.is_multimodal and any(os.path.isfile(os.path.join(home, name)) for name in processor_files)
+    has_processor = info.is_multimodal and any(os.path.isfile(os.path.join(home, name)) for name in PROCESSOR_FILES)
     try:
         if has_processor:
             from transformers import AutoProcessor
 
-            return AutoProcessor.from_pretrained(home, trust_remote_code=args.trust_remote_code)
+            processor = AutoProcessor.from_pretrained(home, trust_remote_code=args.trust_remote_code)
+            if hasattr(processor, 'tokenizer') or hasattr(processor, 'encode'):
+                return processor
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(home, trust_remote_code=args.trust_remote_code)

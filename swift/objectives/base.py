@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from swift.core.errors import RowError, SwiftError
+from swift.core.errors import RowError
 from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sample, Template
 from swift.objectives import collate
 
@@ -47,8 +47,6 @@ class Objective:
 
     def collate(self, samples: Sequence[Sample], padded: bool = False) -> Batch:
         """One micro-batch: flat, or padded for models that can't run flat."""
-        if any(sample.media for sample in samples):
-            raise SwiftError('samples with media need a collator of their own;', 'train on text rows')
         batch = collate.padded(samples) if padded or self.rows else collate.flat(samples)
         if any('reference_logps' in (sample.extra or {}) for sample in samples):
             batch.extra['reference_logps'] = reference_logps(samples)

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from swift.core.types import IGNORE_INDEX, Batch, Sample
+from swift.core.types import IGNORE_INDEX, Batch, Media, Sample
 from swift.objectives.logps import locate
 
 
@@ -87,4 +87,12 @@ def _facts(samples: Sequence[Sample]) -> dict:
         'sample_lengths': counts if any(count != 1 for count in counts) else None,
         'channels': channels,
         'sources': [sample.source for sample in samples],
+        'media': _media(samples, counts),
     }
+
+
+def _media(samples: Sequence[Sample], counts: list[int]) -> list[Media | None] | None:
+    """What every segment shows; None where no sample shows anything."""
+    if not any(sample.media for sample in samples):
+        return None
+    return [shown for sample, count in zip(samples, counts, strict=True) for shown in sample.media or [None] * count]

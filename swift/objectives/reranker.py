@@ -106,7 +106,7 @@ class Reranker(Objective):
         }
         if any(sample.extra.get('second') for sample in samples):
             starts = torch.tensor([place for sample in samples for place in sample.extra['second']])
-            batch.media = {'token_type_ids': _token_types(batch, starts)}
+            batch.inputs = {'token_type_ids': _token_types(batch, starts)}
         return batch
 
     # ---- the loss

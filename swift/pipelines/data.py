@@ -42,7 +42,7 @@ class Encode:
 
 def load_rows(args: Any) -> Splits:
     """Read, mix and split the rows that `args` names."""
-    return load_dataset(args, seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token)
+    return load_dataset(args, seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token, root_image_dir=args.root_image_dir)
 
 
 def encode_data(args: Any, objective: Any, template: Any, *, splits: Splits | None = None, train: bool = True) -> Encoded:

@@ -129,6 +129,7 @@ class _Run(TrainingRun):
         from swift.parallel import group
         from swift.parallel.device import device_type
         from swift.pipelines.data import encode_data, first_samples
+        from swift.pipelines.media import samples_to_check
         from swift.template import get_template
         from swift.tuners import is_adapter
 
@@ -153,7 +154,7 @@ class _Run(TrainingRun):
         if args.dataset_shuffle:
             splits = replace(splits, train=splits.train.shuffled(args.data_seed))
         self.data = encode_data(args, self.objective, self.template, splits=splits)
-        self.first = first_samples(self.data.train)
+        self.first = samples_to_check(self.data.train, self.template, first_samples(self.data.train))
         self.run_dir = self._folder()
 
     def _folder(self) -> str:

@@ -151,6 +151,7 @@ def build_scorer(args: Any) -> Any:
 
 def build_engine(args: Any) -> Any:
     """The engine that settled arguments ask for: model, adapters and template of the checkpoint."""
+    from swift.arguments import Facts, resolve
     from swift.infer_engine.transformers import TransformersEngine
     from swift.model.load import load_model
     from swift.pipelines.templates import template_for
@@ -159,6 +160,7 @@ def build_engine(args: Any) -> Any:
     if args.merge_lora:
         args = _merged(args)
     loaded = load_model(args)
+    args = resolve(args, Facts(multimodal=loaded.info.is_multimodal))
     model, adapters = loaded.model, list(loaded.info.adapters)
     if adapters:
         model = load_adapter(model, adapters)
@@ -224,7 +226,7 @@ def _rows(args: Any) -> Any:
         args = replace(args, val_dataset=[kept], split_dataset_ratio=0.0, dataset=[], columns={})
     if args.val_dataset:
         args = replace(args, dataset=[])  # rows to train on are not needed
-    rows = load_dataset(replace(args, streaming=False), seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token).val
+    rows = load_dataset(replace(args, streaming=False), seed=args.data_seed, use_hf=args.use_hf, hub_token=args.hub_token, root_image_dir=args.root_image_dir).val
     if rows is None:
         raise DatasetError(
             'there are no rows to answer: the training of this checkpoint kept no validation data;', 'give --val_dataset'
@@ -262,19 +264,21 @@ def _result_path(args: Any) -> str | None:
 
 
 def _row(answer: Any, conversation: Any, labels: str | None) -> dict[str, Any]:
-    """One line of the result file."""
+    """One line of the result file; what the conversation shows is in its messages."""
+    from swift.dataset.media import kept
+
     if isinstance(answer, SwiftError):
         row = {'response': None, 'labels': labels, 'error': str(answer)}
-        return {**row, 'messages': conversation.messages} if conversation else row
+        return {**row, 'messages': kept(conversation).messages} if conversation else row
     choice = answer.choices[0]
     message = {key: value for key, value in vars(choice.message).items() if value is not None}
     row = {'response': choice.message.content, 'labels': labels, 'finish_reason': choice.finish_reason}
     if choice.logprobs is not None:
         row['logprobs'] = choice.logprobs
-    row['messages'] = [*conversation.messages, message]
-    media = {name: value for name in ('tools', 'images', 'videos', 'audios') if (value := getattr(conversation, name))}
+    row['messages'] = [*kept(conversation).messages, message]
+    tools = {'tools': conversation.tools} if conversation.tools else {}
     extra = {key: value for key, value in conversation.columns.items() if key not in row}
-    return {**row, **media, **extra, 'usage': vars(answer.usage)}
+    return {**row, **tools, **extra, 'usage': vars(answer.usage)}
 
 
 def score_row(result: Any, talk: Any) -> dict[str, Any]:

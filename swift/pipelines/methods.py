@@ -33,6 +33,7 @@ def settle(args: Any, command: str, info: Any) -> Settled:
     splits = load_rows(args)
     pooling = default_pooling(info) if name == 'embedding' and args.pooling is None else None
     tasks = task_names(splits.train or splits.val) if name == 'multi_task' and not args.tasks else ()
-    facts = Facts(splits.val is not None, info.max_model_len, label_facts(name, args, info, splits), pooling, tasks)
+    labels = label_facts(name, args, info, splits)
+    facts = Facts(splits.val is not None, info.max_model_len, labels, pooling, tasks, multimodal=info.is_multimodal)
     args = resolve(args, facts)
     return Settled(name, args, splits, get_objective(name, args, info.hidden_size))

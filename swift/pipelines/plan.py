@@ -47,7 +47,7 @@ def plan(args: Any, command: str) -> dict[str, Any]:
     from swift.pipelines.templates import template_for
 
     info = model_info(args)
-    args = resolve(args, Facts(model_max_length=info.max_model_len))
+    args = resolve(args, Facts(model_max_length=info.max_model_len, multimodal=info.is_multimodal))
     template = template_for(load_processor(args), args, info)
     method = settle(args, command, info)
     args = method.args

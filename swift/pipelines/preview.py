@@ -36,7 +36,7 @@ class SwiftPreview(SwiftPipeline):
         from swift.pipelines.templates import template_for
 
         info = model_info(self.args)
-        args = resolve(self.args, Facts(model_max_length=info.max_model_len))
+        args = resolve(self.args, Facts(model_max_length=info.max_model_len, multimodal=info.is_multimodal))
         template = template_for(load_processor(args), args, info)
         method = settle(args, self.command, info)
         samples = first_samples(encode_data(method.args, method.objective, template, splits=method.splits).train, args.num_samples)

@@ -16,7 +16,8 @@ import numpy as np
 
 from swift.arguments import TaskArgs
 from swift.core.errors import RowError
-from swift.core.types import IGNORE_INDEX, Conversation, Sample
+from swift.core.types import Conversation, Sample
+from swift.pipelines.segments import text_samples
 
 SCORING = ('seq_cls', 'token_cls', 'embedding', 'reranker', 'generative_reranker')
 """Values of --task_type whose models give numbers; the others generate."""
@@ -42,7 +43,6 @@ class Scorer:
     def __init__(self, args: Any):
         """`args`: InferArguments whose task_type is one of SCORING."""
         from swift.model.load import load_model
-        from swift.model.tokens import tokenizer_of
         from swift.pipelines.templates import template_for
         from swift.tuners import load_adapter
 
@@ -50,9 +50,9 @@ class Scorer:
         adapters = list(loaded.info.adapters)
         model = load_adapter(loaded.model, adapters) if adapters else loaded.model
         template = template_for(loaded.processor, replace(args, max_length=args.max_length or loaded.info.max_model_len), loaded.info)
-        self._build(args, model.eval(), template, loaded.info, len(tokenizer_of(loaded.processor)))
+        self._build(args, model.eval(), template, loaded.info)
 
-    def _build(self, args: Any, model: Any, template: Any, info: Any, vocabulary: int) -> None:
+    def _build(self, args: Any, model: Any, template: Any, info: Any) -> None:
         import os
 
         from swift.infer_engine.scoring import ScoringEngine
@@ -63,8 +63,9 @@ class Scorer:
         self.objective = _objective(self.task, self.args)
         self.engine = ScoringEngine(
             encoder_for(self.task, self.objective, template),
-            Forward(self.task, self.objective, model, vocabulary),
+            Forward(self.task, self.objective, model, template.tokenizer),
             reading(self.task, self.objective),
+            load=template.read_media,
             name=os.path.basename(os.path.normpath(adapters[-1] if (adapters := list(info.adapters)) else info.model_dir)),
             max_batch_size=args.max_batch_size,
         )
@@ -184,13 +185,12 @@ def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list
 class Forward:
     """`samples → outputs of each` by the training's own collate and forward, flat where the model is the same flat."""
 
-    def __init__(self, task: str, objective: Any, model: Any, vocabulary: int):
+    def __init__(self, task: str, objective: Any, model: Any, tokenizer: Any):
         from swift.core.types import Actors
         from swift.trainers import selfcheck
         from swift.trainers.forward import ModelActor
 
-        ids = np.random.default_rng(0).integers(0, vocabulary, 80).tolist()
-        plan = selfcheck.plan(model, [Sample(ids[:48], [IGNORE_INDEX] * 48), Sample(ids[48:], [IGNORE_INDEX] * 32)])
+        plan = selfcheck.plan(model, text_samples(tokenizer))
         self._task, self._objective, self._padded = task, objective, not plan.flat
         self._actors = Actors(ModelActor(model, plan))
         self._device = next(model.parameters()).device

@@ -1,11 +1,13 @@
-"""What the parts of a sample are to its training method, for pages that show samples."""
+"""What the parts of a sample are to its training method, for pages that show samples; samples of nothing, to try a model on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from swift.core.types import Sample
+import numpy as np
+
+from swift.core.types import IGNORE_INDEX, Sample
 
 PAIRS = frozenset({'dpo', 'orpo', 'cpo', 'simpo', 'rm'})
 """Methods whose sample is a chosen and a rejected conversation."""
@@ -47,3 +49,11 @@ def shown_label(method: str, sample: Sample, names: Sequence[str] = ()) -> str:
 def _named(label: Any, names: Sequence[str]) -> str:
     known = isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names)
     return f'{names[label]} ({label})' if known else str(label)
+
+
+def text_samples(tokenizer: Any) -> list[Sample]:
+    """Two unlabelled samples of 48 and 32 tokens drawn at random from the words of a tokenizer, none of them special."""
+    special = {*tokenizer.all_special_ids, *getattr(tokenizer, 'added_tokens_decoder', {})}
+    words = np.array([token for token in range(len(tokenizer)) if token not in special])
+    ids = np.random.default_rng(0).choice(words, 80).tolist()
+    return [Sample(ids[:48], [IGNORE_INDEX] * 48), Sample(ids[48:], [IGNORE_INDEX] * 32)]

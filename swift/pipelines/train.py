@@ -84,6 +84,7 @@ class TrainingRun:
         from swift.parallel import group
         from swift.pipelines.data import encode_data, first_samples
         from swift.pipelines.embedding import as_trained
+        from swift.pipelines.media import samples_to_check
         from swift.pipelines.methods import settle
         from swift.pipelines.templates import template_for
         from swift.trainers import own
@@ -101,7 +102,7 @@ class TrainingRun:
         self.resume = None if args.resume_only_model else checkpoint
         model_args = _start_from(args, checkpoint) if args.resume_only_model and checkpoint else args
         info = model_info(model_args)
-        args = resolve(args, Facts(has_validation=None, model_max_length=info.max_model_len))
+        args = resolve(args, Facts(has_validation=None, model_max_length=info.max_model_len, multimodal=info.is_multimodal))
         seed_everything(args.seed, deterministic=args.full_determinism)
 
         processor = load_processor(model_args)
@@ -109,7 +110,7 @@ class TrainingRun:
         args, self.objective = method.args, method.objective
         self.template = template_for(processor, args, info)
         data = encode_data(args, self.objective, self.template, splits=method.splits)
-        self.first = first_samples(data.train)
+        self.first = samples_to_check(data.train, self.template, first_samples(data.train))
 
         home = run_dir_for(args.output_dir, args.add_version, self.resume) if is_master() else None
         self.run_dir = group.broadcast(home)
@@ -265,10 +266,13 @@ class TrainingRun:
         """Micro-batches to train on and to evaluate on."""
         from functools import partial
 
+        from swift.dataset.bad_rows import BadRows
         from swift.dataset.loader import make_loader
+        from swift.pipelines.media import ReadingCollate
 
         args = self.args
-        collate = partial(self.objective.collate, padded=not flat)
+        bad = BadRows(strict=args.strict)
+        collate = ReadingCollate(self.template, partial(self.objective.collate, padded=not flat), bad)
         where = dict(rank=rank(), world_size=world_size(), seed=args.data_seed)
         train = make_loader(
             self.data.train,

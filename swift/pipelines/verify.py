@@ -22,7 +22,7 @@ from swift.core.errors import CheckpointError, RowError, SwiftError
 from swift.core.types import IGNORE_INDEX, Conversation, Sample
 from swift.pipelines.base import SwiftPipeline
 from swift.pipelines.scoring import SCORING
-from swift.pipelines.segments import PAIRS
+from swift.pipelines.segments import PAIRS, text_samples
 
 ROWS = 64
 """Rows whose prompts are compared."""
@@ -140,13 +140,9 @@ class SwiftVerify(SwiftPipeline):
 
     def _packing(self) -> Finding:
         """Packed samples give the logits that each gives alone."""
-        from swift.core.types import Sample
         from swift.trainers import selfcheck
 
-        vocabulary = len(self._loaded.tokenizer)
-        ids = np.random.default_rng(0).integers(0, vocabulary, 80).tolist()
-        samples = [Sample(ids[:48], [IGNORE_INDEX] * 48), Sample(ids[48:], [IGNORE_INDEX] * 32)]
-        plan = selfcheck.plan(self._model, samples)
+        plan = selfcheck.plan(self._model, text_samples(self._loaded.tokenizer))
         return Finding('packed = alone', True, 'samples run flat' if plan.flat else f'padded rows are used: {plan.reason}')
 
     def _merge(self) -> Finding:
@@ -176,7 +172,7 @@ class SwiftVerify(SwiftPipeline):
 
         if not self.args.dataset:
             return []
-        source = load_dataset(self.args, seed=self.args.data_seed, use_hf=self.args.use_hf, hub_token=self.args.hub_token).train
+        source = load_dataset(self.args, seed=self.args.data_seed, use_hf=self.args.use_hf, hub_token=self.args.hub_token, root_image_dir=self.args.root_image_dir).train
         if hasattr(source, '__getitem__'):
             return [source[index] for index in range(min(ROWS, len(source)))]
         return [row for row, _ in zip(source, range(ROWS), strict=False)]
@@ -186,7 +182,7 @@ class SwiftVerify(SwiftPipeline):
         from swift.arguments import Facts, resolve
         from swift.pipelines.templates import template_for
 
-        args = resolve(self.args, Facts(model_max_length=self._loaded.info.max_model_len))
+        args = resolve(self.args, Facts(model_max_length=self._loaded.info.max_model_len, multimodal=self._loaded.info.is_multimodal))
         return template_for(self._loaded.processor, args, self._loaded.info)
 
     @cached_property

@@ -10,6 +10,7 @@ from typing import Any
 from swift.arguments.template import TemplateArgs
 from swift.core.errors import TemplateError, did_you_mean
 from swift.core.log import warn_once
+from swift.template.budgets import media_reader
 from swift.template.encode import Template
 from swift.template.jinja import template_variables
 from swift.template.registry import as_format, templates_map
@@ -39,8 +40,9 @@ def get_template(
             'the tokenizer has no chat template;',
             'choose one (--template chatml, or another name of the table) or train plain text (--use_chat_template false)',
         )
+    reader = media_reader(processor, settings) if processor is not tokenizer else None
     return Template(
-        tokenizer, source, settings, variables=variables, stop_token_ids=stop_token_ids, processor=processor
+        tokenizer, source, settings, variables=variables, stop_token_ids=stop_token_ids, processor=processor, reader=reader
     )
 
 
@@ -127,5 +129,6 @@ def _named(
         variables={**tokens, **_switches(settings, source)},
         stop_token_ids=stop_token_ids,
         processor=processor,
+        reader=media_reader(processor, settings) if processor is not tokenizer and processor is not None else None,
         stop_strings=layout.ends,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -11,33 +10,23 @@ from typing import Any
 from swift.arguments.template import TemplateArgs
 from swift.core.errors import RowError, SwiftError, TemplateError
 from swift.core.log import warn_once
+from swift.core.media import media_of
 from swift.core.types import IGNORE_INDEX, Completion, Conversation, Message, Prompt, Sample
 from swift.template.decode import Decoder
 from swift.template.identity import fingerprint
 from swift.template.jinja import Renderer
 from swift.template.limits import tell_limits
+from swift.template.media import MediaReader
 from swift.template.messages import content_text, system_into_user, tidy_messages, tidy_tools, with_system
-from swift.template.probe import Facts
+from swift.template.prefixes import after_prefix, prefixed
+from swift.template.rendered import Rendered
+from swift.template.showing import Showing
 from swift.template.spans import SpanFinder, Turn
 from swift.template.stops import Stops, find_stops, own_specials
 from swift.template.tokens import Encoded, Tokens
 from swift.template.tools import agent_format
 from swift.template.truncate import fit
 from swift.template.weights import Weighted, parse_loss_scale
-
-
-@dataclass(slots=True)
-class _Text:
-    """A rendered conversation before it is tokenised."""
-
-    text: str
-    spans: list[tuple[int, int]]
-    parts: list[Weighted] = field(default_factory=list)
-    """Parts of spans with their weights; empty: every span has weight 1."""
-    all: bool = False
-    """Every token is trained, not only those of spans."""
-    plain: bool = False
-    """No chat template: the tokenizer's own special tokens are put around."""
 
 
 class Template:
@@ -57,6 +46,7 @@ class Template:
         stop_token_ids: Iterable[int] = (),
         stop_strings: Iterable[str] = (),
         processor: Any = None,
+        reader: MediaReader | None = None,
     ):
         self.tokenizer = tokenizer
         self.processor = processor
@@ -77,6 +67,7 @@ class Template:
             if source
         }
         self._tokens = Tokens(tokenizer, self._frequent_specials()) if tokenizer is not None else None
+        self._showing = Showing(reader, self._tokens, args.norm_bbox)
         self._before, self._after = own_specials(tokenizer)
         facts = self._finder(None).facts if self._finders else None
         self._stops: Stops = find_stops(tokenizer, self._tokens, facts, stop_token_ids, stop_strings)
@@ -116,7 +107,7 @@ class Template:
         """A hash of everything that decides which tokens and labels a conversation becomes."""
         sources = {key: finder.render.source for key, finder in self._finders.items()}
         variables = [finder.render.variables for finder in self._finders.values()]
-        return fingerprint(self.tokenizer, sources, [*variables, repr(self.loss_scale)], self._args, self._stops)
+        return fingerprint(self.tokenizer, sources, [*variables, repr(self.loss_scale), self._showing.identity], self._args, self._stops)
 
     def _finder(self, tools: list | None) -> SpanFinder:
         """The template for rows with or without tools (some tokenizers have two)."""
@@ -144,23 +135,31 @@ class Template:
         """The same for many at once: tokenised together; a bad row becomes its RowError."""
         tokens = self._need_tokens()
         results: list[list[Sample] | RowError] = [[] for _ in conversations]
-        jobs: list[tuple[int, _Text]] = []
+        jobs: list[tuple[int, Rendered]] = []
         for i, conversation in enumerate(conversations):
             try:
                 jobs.append((i, self._text(conversation)))
             except (RowError, TemplateError) as e:
                 results[i] = _row_error(e, conversation)
-        encoded = tokens.batch(
-            [t.text for _, t in jobs], [t.spans for _, t in jobs], [[p[:2] for p in t.parts] for _, t in jobs]
-        )
-        for (i, text), row in zip(jobs, encoded, strict=True):
+        texts = [text for _, text in jobs if not text.shown]
+        encoded = iter(tokens.batch([t.text for t in texts], [t.spans for t in texts], [[p[:2] for p in t.parts] for t in texts]))
+        for i, text in jobs:
             try:
+                if text.shown:
+                    text, row = self._showing.encode(text, self._room(text), self.truncation_strategy)
+                else:
+                    row = next(encoded)
                 results[i] = self._samples(text, row, conversations[i])
             except (RowError, TemplateError) as e:
                 results[i] = _row_error(e, conversations[i])
         return results
 
-    def _text(self, conversation: Conversation) -> _Text:
+    def _room(self, text: Rendered) -> int | None:
+        """Tokens that a text may have, without those that are put around it."""
+        return self.max_length - len(self._before) - 1 if self.max_length and text.plain else self.max_length
+
+    def _text(self, conversation: Conversation) -> Rendered:
+        conversation = self._showing.grounded(conversation)
         if conversation.text or not self.use_chat_template:
             return self._plain_text(conversation)
         messages, tools = self._prepare(conversation, training=True)
@@ -178,18 +177,26 @@ class Template:
         text, found = finder(messages, tools, turns=turns)
         tell_limits(finder.facts, messages, len(chosen), empty_think=self.add_non_thinking_prefix)
         text, found = self._closed(text, found, finder, final=messages[-1]['role'] == 'assistant')
-        found = self._after_prefix(text, found)
+        found = after_prefix(text, found, self.response_prefix)
         rows = [(turn, chosen.get(i, 0.0)) for i, turn in zip(turns, found, strict=True)]
-        return self._weighted(text, rows, everything)
+        return self._showing_what(self._weighted(text, rows, everything), conversation)
 
-    def _weighted(self, text: str, rows: list[tuple[Turn, float]], everything: bool) -> _Text:
+    def _showing_what(self, text: Rendered, conversation: Conversation) -> Rendered:
+        """The text with the media that it shows. Raises RowError for a tag or a media token that no medium belongs to."""
+        text.shown = media_of(conversation.messages)
+        self._showing.check_tags(conversation.messages, text.shown)
+        if not text.shown:
+            self._showing.check_text(text.text)
+        return text
+
+    def _weighted(self, text: str, rows: list[tuple[Turn, float]], everything: bool) -> Rendered:
         spans = [(t.start, t.end) for t, w in rows if (w or everything) and t.end > t.start]
         parts: list[Weighted] = []
         if self.loss_scale.weighted or any(w != 1.0 for _, w in rows if w or everything):
             for turn, weight in rows:
                 if turn.end > turn.start and (weight or everything):
                     parts += self.loss_scale.parts(text, turn.start, turn.end, weight)
-        return _Text(text, spans, parts, all=everything)
+        return Rendered(text, spans, parts, all=everything)
 
     def _prepare(self, conversation: Conversation, *, training: bool = False) -> tuple[list[dict], list | None]:
         """Messages and tools as the chat template gets them; `training`: with the prefixes of answers."""
@@ -198,7 +205,7 @@ class Template:
         messages = tidy_messages(conversation.messages, string_arguments=facts.string_arguments)
         if not messages:
             raise RowError('the row has no messages')
-        messages = with_system(messages, self.system)
+        messages = self._showing.messages(with_system(messages, self.system), self._finder(tools).render)
         if self.agent is not None:
             messages, tools = self.agent.apply(messages, tools), None
         elif tools and not facts.renders_tools:
@@ -214,52 +221,8 @@ class Template:
             warn_once('The chat template refuses system messages: they are put in front of the first user message.')
             messages = system_into_user(messages)
         if training and (self.response_prefix or facts.empty_think):
-            messages = self._prefixed(messages, facts)
+            messages = prefixed(messages, facts, self.response_prefix, empty_think=self.add_non_thinking_prefix)
         return messages, tools
-
-    def _prefixed(self, messages: list[dict], facts: Facts) -> list[dict]:
-        """Answers with the response prefix; the last one with the thought that the inference prompt may open."""
-        out = list(messages)
-        for i, message in enumerate(messages):
-            content = message['content']
-            if message['role'] != 'assistant' or not isinstance(content, str):
-                continue
-            if i == len(messages) - 1 and facts.empty_think and content and '<think' not in content:
-                content = self._thought(message, facts) + content
-            if self.response_prefix and not content.startswith(self.response_prefix):
-                content = self.response_prefix + content
-            if content is not message['content']:
-                out[i] = {**message, 'content': content}
-        return out
-
-    def _thought(self, message: dict, facts: Facts) -> str:
-        """The think block of a last answer which the template itself would not print."""
-        reasoning = message.get('reasoning_content')
-        if not reasoning:
-            return facts.empty_think if self.add_non_thinking_prefix else ''
-        if facts.keeps_reasoning:
-            return ''
-        opening = facts.empty_think.split('>', 1)[0] + '>'
-        return f'{opening}\n{reasoning.strip()}\n</{opening[1:]}\n\n'
-
-    def _after_prefix(self, text: str, found: list[Turn]) -> list[Turn]:
-        """Turns that begin after the response prefix, which is part of the prompt."""
-        prefix = self.response_prefix
-        if not prefix:
-            return found
-        out = []
-        for turn in found:
-            for candidate in (prefix, prefix.strip()):
-                if text.startswith(candidate, turn.start):
-                    turn = turn._replace(start=turn.start + len(candidate))
-                    break
-            else:
-                if not text.endswith(prefix, 0, turn.start):  # the template's prompt may have it already
-                    raise TemplateError(
-                        f'the chat template does not print --response_prefix {prefix!r} first in an answer'
-                    )
-            out.append(turn)
-        return out
 
     def _closed(self, text: str, found: list[Turn], finder: SpanFinder, *, final: bool) -> tuple[str, list[Turn]]:
         """Every turn up to its stop token; one is appended to a last turn that the template leaves open."""
@@ -281,10 +244,10 @@ class Template:
             out.append(turn)
         return text, out
 
-    def _plain_text(self, conversation: Conversation) -> _Text:
+    def _plain_text(self, conversation: Conversation) -> Rendered:
         """Contents one after another; the answers are trained, or everything (text rows, loss_scale all)."""
         everything = conversation.text or self.loss_scale.base == 'all'
-        messages = tidy_messages(conversation.messages)
+        messages = self._showing.messages(tidy_messages(conversation.messages), None)
         chosen = {i: 1.0 for i in range(len(messages))} if conversation.text else self.loss_scale.turns(messages)
         text, rows = '', []
         for i, message in enumerate(messages):
@@ -296,9 +259,9 @@ class Template:
             raise RowError('the text of this row is empty')
         result = self._weighted(text, rows, everything)
         result.plain = True
-        return result
+        return self._showing_what(result, conversation)
 
-    def _samples(self, text: _Text, row: Encoded, conversation: Conversation) -> list[Sample]:
+    def _samples(self, text: Rendered, row: Encoded, conversation: Conversation) -> list[Sample]:
         ids = row.ids
         labels = list(ids) if text.all else [IGNORE_INDEX] * len(ids)
         if not text.all:
@@ -314,12 +277,13 @@ class Template:
                 weights = None
         if text.plain:
             ids, labels, weights = self._with_specials(text, ids, labels, weights)
+        media = [self._showing.recipe(text)] if text.shown else None
         return [
-            Sample(a, b, c, label=conversation.label, channel=conversation.channel, source=conversation.source)
+            Sample(a, b, c, media=media, label=conversation.label, channel=conversation.channel, source=conversation.source)
             for a, b, c in fit(ids, labels, weights, self.max_length, self.truncation_strategy, text.plain)
         ]
 
-    def _with_specials(self, text: _Text, ids: list[int], labels: list[int], weights: list[float] | None) -> tuple:
+    def _with_specials(self, text: Rendered, ids: list[int], labels: list[int], weights: list[float] | None) -> tuple:
         """Plain text between the tokenizer's own bos (never twice) and eos."""
         before = [] if ids[: len(self._before)] == self._before else self._before
         eos = self._stops.eos
@@ -347,13 +311,14 @@ class Template:
 
     def prompt(self, conversation: Conversation) -> Prompt:
         """Everything up to where the assistant's next words go; a last assistant message with words is continued."""
-        tokens = self._need_tokens()
+        self._need_tokens()
+        conversation = self._showing.grounded(conversation)
         stops = dict(stop_token_ids=self.stop_token_ids, stop=self.stop)
         if conversation.text or not self.use_chat_template:
-            text = ''.join(content_text(m) for m in conversation.messages)
-            ids = tokens.ids(text)
+            text = ''.join(content_text(m) for m in self._showing.messages(conversation.messages, None))
+            ids, media = self._asked_ids(text, conversation)
             before = [] if ids[: len(self._before)] == self._before else self._before
-            return Prompt([*before, *ids], text, **stops)
+            return Prompt([*before, *ids], text, media=media, **stops)
         messages, tools = self._prepare(conversation)
         finder = self._finder(tools)
         last = messages[-1]
@@ -363,7 +328,24 @@ class Template:
             text = finder.unfinished(messages, tools)
         else:
             text = self._asked(finder, messages, tools)
-        return Prompt(tokens.ids(text), text, **stops)
+        ids, media = self._asked_ids(text, conversation)
+        return Prompt(ids, text, media=media, **stops)
+
+    def _asked_ids(self, text: str, conversation: Conversation) -> tuple[list[int], dict[str, Any] | None]:
+        """(ids, what they show) of a prompt."""
+        shown = self._showing_what(Rendered(text, []), conversation)
+        if not shown.shown:
+            return self._need_tokens().ids(text), None
+        shown, row = self._showing.encode(shown)
+        return row.ids, self._showing.recipe(shown)
+
+    def read_media(self, sample: Sample) -> Sample:
+        """A stored sample with what it shows made into tensors. Raises RowError naming a file that can't be read."""
+        return self._showing.read(sample)
+
+    def media_inputs(self, prompt: Prompt) -> dict[str, Any]:
+        """The model's inputs beside the ids for what a prompt shows, for one row; {} for text."""
+        return self._showing.inputs(prompt)
 
     def words(self, texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """For texts given as words: their ids, joined by blanks and without special tokens, and the token range of every word.

@@ -50,15 +50,43 @@ def segments(lengths: Sequence[int]) -> Iterator[None]:
 def use_segments(model: nn.Module) -> str | None:
     """Make a model's attention run per segment; the implementation it had, or None when it can't be changed.
 
-    Flash attention is left as it is: it works on segments by itself.
+    Flash attention is left as it is: it works on segments by itself. Towers that read images or sounds keep what they have.
     """
-    native = getattr(model.config, '_attn_implementation', None)
+    native = getattr(decoder_config(model), '_attn_implementation', None)
     if native is None or native.startswith(('flash', 'kernels-community/flash')) or native in (SEGMENTS, SEGMENTS_EAGER):
         return native
     if native not in ('sdpa', 'eager') or not type(model)._can_set_attn_implementation():
         return None
-    model.set_attn_implementation(SEGMENTS if native == 'sdpa' else SEGMENTS_EAGER)
+    set_decoder_attention(model, SEGMENTS if native == 'sdpa' else SEGMENTS_EAGER)
     return native
+
+
+def decoder_config(model: Any) -> Any:
+    """The part of a model's configuration that its language model reads; the whole one where there is no part."""
+    config = getattr(model, 'config', None)
+    return config.get_text_config(decoder=True) if hasattr(config, 'get_text_config') else config
+
+
+def set_decoder_attention(model: nn.Module, implementation: str) -> None:
+    """Switch the attention of the language model alone."""
+    place = _place_of(model.config, decoder_config(model))
+    value: Any = implementation
+    for name in reversed(place):
+        value = {name: value}
+    model.set_attn_implementation(value)
+
+
+def _place_of(config: Any, wanted: Any) -> list[str]:
+    """Names of the sub-configurations that lead to `wanted`; none when it is the configuration itself."""
+    if config is wanted:
+        return []
+    for name in getattr(config, 'sub_configs', ()):
+        part = getattr(config, name, None)
+        if part is wanted:
+            return [name]
+        if part is not None and (rest := _place_of(part, wanted)):
+            return [name, *rest]
+    return []
 
 
 # ---- the mask that is a list of lengths

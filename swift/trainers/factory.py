@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
-from swift.core.errors import SwiftError
 from swift.core.types import Actor, BatchLoader
 from swift.objectives.base import Objective
 from swift.trainers.callbacks.build import add_user_callbacks
@@ -18,6 +17,7 @@ from swift.trainers.checkpoint import CheckpointWriter
 from swift.trainers.forward import Plan, base_of
 from swift.trainers.hf_args import training_arguments
 from swift.trainers.optimizers import create_optimizer
+from swift.trainers.optimizers.base import chosen
 from swift.trainers.state import resume_training, save_training
 from swift.trainers.trainer import Trainer
 
@@ -47,9 +47,7 @@ def build_trainer(
     name (`args.callbacks`) are added here.
     """
     base = base_of(model)
-    optimizer = args.optimizer or ('lorap' if lorap_lr_ratio else None)
-    if lorap_lr_ratio and optimizer != 'lorap':
-        raise SwiftError(f'--lorap_lr_ratio has no effect with --optimizer {optimizer};', 'drop one of them')
+    optimizer = chosen(args, lorap_lr_ratio)
     hf_args = training_arguments(
         args,
         run_dir,

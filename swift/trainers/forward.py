@@ -21,7 +21,8 @@ from swift.core.errors import ModelError
 from swift.core.heads import BARE, LANGUAGE, SEQUENCE, head_kind
 from swift.core.types import AnswerTokens, Batch
 from swift.objectives.logps import Answers, answer_tokens, answers, chunked_statistics, statistics
-from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, segments
+from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, decoder_config, segments
+from swift.trainers.media import media_inputs, mixes_kinds, own_positions
 from swift.trainers.scoring import Pooled, first_position, pad_id_of, pooled_index, scoring_head, with_pad
 from swift.tuners.base import Tuner
 
@@ -105,7 +106,7 @@ class ModelActor:
             with self.around():
                 logits = self._logits(batch, found.index - 1)
             tokens = answer_tokens(found, statistics(logits, found.targets, want), want)
-            return replace(tokens, hidden=self._apart(batch, found.index - 1)) if 'hidden' in want else tokens
+            return replace(tokens, hidden=self._once_more(batch, found.index - 1)) if 'hidden' in want else tokens
         return self._chunked(batch, found, want)
 
     def logits(self, batch: Batch, index: Tensor | None = None) -> Tensor:
@@ -115,7 +116,9 @@ class ModelActor:
 
     def hidden(self, batch: Batch) -> Tensor:
         """Last hidden states, as a language model's head gets them: [1, T, H] flat or [S, L, H] padded."""
-        if self.plan.alone and not batch.flat:
+        if self._apart(batch) and batch.flat:
+            return torch.cat([self.hidden(segment) for segment in _cut_apart(batch)], dim=1)
+        if self._apart(batch):
             rows = [self.hidden(_row(batch, number))[0] for number in range(len(batch.lengths))]
             return nn.utils.rnn.pad_sequence(rows, batch_first=True)
         with self.around():
@@ -141,8 +144,8 @@ class ModelActor:
             raise ModelError(f'{type(self.base).__name__} gives no scores;', 'load the model with --task_type seq_cls')
         if batch.flat and len(batch.lengths) > 1 and not self.plan.selects:
             return torch.cat([self.scores(segment) for segment in _cut_apart(batch)])
-        if self.plan.alone and not batch.flat:
-            return torch.cat([self.scores(_row(batch, number)) for number in range(len(batch.lengths))])
+        if self._apart(batch):
+            return torch.cat([self.scores(part) for part in self._parts(batch)])
         pad = pad_id_of(self.base)
         with self.around():
             if not self.plan.selects:
@@ -153,16 +156,19 @@ class ModelActor:
 
     def inputs(self, batch: Batch, labels: bool = False) -> dict[str, Any]:
         """Keyword arguments of the model's forward for `batch`."""
-        inputs: dict[str, Any] = {'input_ids': batch.input_ids, **(batch.media or {})}
+        inputs: dict[str, Any] = {'input_ids': batch.input_ids, **(batch.inputs or {})}
+        if batch.media:
+            inputs.update(media_inputs(batch, self.base.dtype))
         if batch.attention_mask is not None:
             inputs['attention_mask'] = batch.attention_mask
-        if 'position_ids' in self.names and (self._packed(batch) or batch.position_ids.dim() == 3):
-            inputs['position_ids'] = batch.position_ids + first_position(self.base.config)
+        if 'position_ids' in self.names and self._packed(batch):
+            own = own_positions(self.base, batch)
+            inputs['position_ids'] = batch.position_ids + first_position(self.base.config) if own is None else own
         if 'use_cache' in self.names:
             inputs['use_cache'] = False
         if labels:
             inputs['labels'] = batch.labels
-        implementation = getattr(self.base.config, '_attn_implementation', None) or ''
+        implementation = getattr(decoder_config(self.base), '_attn_implementation', None) or ''
         if batch.flat and self.open_ended and 'flash' in implementation:
             inputs.update(boundaries(batch.lengths, batch.input_ids.device))
         return inputs
@@ -172,7 +178,7 @@ class ModelActor:
     def _forward(self, batch: Batch, hook: Callable | None = None) -> Any:
         """The model's output for `batch`; `hook` sees (and may change) what its head gets."""
         inputs = self.inputs(batch)
-        implementation = getattr(self.base.config, '_attn_implementation', None)
+        implementation = getattr(decoder_config(self.base), '_attn_implementation', None)
         by_segment = batch.flat and implementation in (SEGMENTS, SEGMENTS_EAGER)
         handle = self.head.register_forward_pre_hook(hook) if hook else nullcontext()
         noisy = self._noise(batch) if self.noise and self.base.training else nullcontext()
@@ -194,19 +200,31 @@ class ModelActor:
 
         return self.base.get_input_embeddings().register_forward_hook(add)
 
-    def _each_row(self, compute: Callable[[Batch, Tensor], Tensor], batch: Batch, index: Tensor) -> Tensor:
-        """`compute(row, its share of index)` for the rows of a padded batch, each as a flat batch of its own, put together.
+    def _apart(self, batch: Batch) -> bool:
+        """Whether the segments of this batch have to go through the model one at a time."""
+        if batch.flat:
+            return len(batch.lengths) > 1 and mixes_kinds(self.base, batch)
+        return self.plan.alone or mixes_kinds(self.base, batch)
 
-        `index` ascends. Rows without a share are passed over, but one always runs, so that every process takes part.
+    @staticmethod
+    def _parts(batch: Batch) -> list[Batch]:
+        return _cut_apart(batch) if batch.flat else [_row(batch, number) for number in range(len(batch.lengths))]
+
+    def _each_part(self, compute: Callable[[Batch, Tensor], Tensor], batch: Batch, index: Tensor) -> Tensor:
+        """`compute(part, its share of index)` for every segment, each as a flat batch of its own, put together.
+
+        `index` ascends. Segments without a share are passed over, but one always runs, so that every process takes part.
         """
         width = batch.input_ids.shape[-1]
-        shares = [index[(index >= start) & (index < start + width)] - start for start in range(0, batch.input_ids.numel(), width)]
+        ends = batch.lengths.cumsum(0).tolist() if batch.flat else [width * (number + 1) for number in range(len(batch.lengths))]
+        shares = [index[(index >= start) & (index < end)] - start for start, end in zip([0, *ends], ends, strict=False)]
         asked = [number for number, share in enumerate(shares) if share.numel()] or [0]
-        return torch.cat([compute(_row(batch, number), shares[number]) for number in asked])
+        parts = self._parts(batch)
+        return torch.cat([compute(parts[number], shares[number]) for number in asked])
 
     def _logits(self, batch: Batch, index: Tensor) -> Tensor:
-        if self.plan.alone and not batch.flat:
-            return self._each_row(self._logits, batch, index)
+        if self._apart(batch):
+            return self._each_part(self._logits, batch, index)
         if not self.plan.selects or self.head is None:
             logits = logits_of(self._forward(batch))
             return logits.reshape(-1, logits.shape[-1]).index_select(0, index)
@@ -218,8 +236,8 @@ class ModelActor:
 
     def _predictors(self, batch: Batch, index: Tensor) -> Tensor:
         """[N, H] hidden states at the flat positions `index`, as the head gets them; the head itself sees one token only."""
-        if self.plan.alone and not batch.flat:
-            return self._each_row(self._predictors, batch, index)
+        if self._apart(batch):
+            return self._each_part(self._predictors, batch, index)
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple) -> tuple:
@@ -240,7 +258,7 @@ class ModelActor:
         return replace(answer_tokens(found, row, want), hidden=hidden if 'hidden' in want else None)
 
     @torch.no_grad()
-    def _apart(self, batch: Batch, index: Tensor) -> Tensor:
+    def _once_more(self, batch: Batch, index: Tensor) -> Tensor:
         """[N, H] hidden states at the flat positions `index`, by a forward of their own."""
         hidden = self.hidden(batch)
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, index)
@@ -264,17 +282,28 @@ def _row(batch: Batch, number: int) -> Batch:
     """One row of a padded batch, without its padding, as a flat batch."""
     length = int(batch.lengths[number])
     part = (slice(number, number + 1), slice(0, length))
-    media = {name: value[part] for name, value in (batch.media or {}).items() if value.shape == batch.input_ids.shape}
-    return Batch(batch.input_ids[part], batch.labels[part], batch.position_ids[part], batch.lengths[number : number + 1], media=media)
+    return Batch(
+        batch.input_ids[part],
+        batch.labels[part],
+        batch.position_ids[part],
+        batch.lengths[number : number + 1],
+        inputs={name: value[part] for name, value in (batch.inputs or {}).items()},
+        media=batch.media[number : number + 1] if batch.media else None,
+    )
 
 
 def _cut_apart(batch: Batch) -> list[Batch]:
     """The segments of a flat batch, each as a flat batch of its own."""
     sizes = batch.lengths.tolist()
     parts = zip(*(value.split(sizes, -1) for value in (batch.input_ids, batch.labels, batch.position_ids)), strict=True)
-    media = {name: value.split(sizes, -1) for name, value in (batch.media or {}).items() if value.shape == batch.input_ids.shape}
+    inputs = {name: value.split(sizes, -1) for name, value in (batch.inputs or {}).items()}
     return [
-        Batch(*part, batch.lengths[number : number + 1], media={name: pieces[number] for name, pieces in media.items()})
+        Batch(
+            *part,
+            batch.lengths[number : number + 1],
+            inputs={name: pieces[number] for name, pieces in inputs.items()},
+            media=batch.media[number : number + 1] if batch.media else None,
+        )
         for number, part in enumerate(parts)
     ]
 

@@ -31,6 +31,10 @@ class RunArguments(TrainingArguments):
 
     lorap_lr_ratio: float | None = None
     """Learning rate of the B matrices of adapters over that of the rest; None: the optimizer's own default."""
+    vit_lr: float | None = None
+    """Learning rate of the towers that read images and sounds; None: that of the rest."""
+    aligner_lr: float | None = None
+    """Learning rate of what joins them to the language model; None: that of the rest."""
 
 
 def training_arguments(
@@ -53,6 +57,8 @@ def training_arguments(
     warmup = args.warmup_steps or args.warmup_ratio
     values.update(
         output_dir=output_dir,
+        vit_lr=args.vit_lr,
+        aligner_lr=args.aligner_lr,
         learning_rate=args.learning_rate if args.learning_rate is not None else 1e-4,
         lr_scheduler_kwargs=dict(args.lr_scheduler_kwargs) or None,
         warmup_steps=warmup,

@@ -8,6 +8,7 @@ changing one segment must not change the other. A model that fails runs padded; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from swift.core.log import get_logger
 from swift.core.types import IGNORE_INDEX, Sample
 from swift.objectives import collate
 from swift.parallel import group
-from swift.trainers.attention import use_segments
+from swift.trainers.attention import decoder_config, set_decoder_attention, use_segments
 from swift.trainers.forward import ModelActor, Plan, base_of
 
 logger = get_logger()
@@ -28,7 +29,7 @@ LONGEST = 96
 
 
 def plan(model: nn.Module, samples: Sequence[Sample], *, flat: bool = True) -> Plan:
-    """How to run `model`, decided on up to two text samples and agreed upon by all processes.
+    """How to run `model`, decided on two samples and agreed upon by all processes: those that show something, if there are any.
 
     `flat=False` asks for padded rows from the start. Sets the model's attention to run per segment where that is right.
     Raises ModelError when there is no sample to look at.
@@ -47,7 +48,7 @@ def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
     kind = head_kind(base)
     alone = [_outputs(model, [sample]) for sample in pair]
     selects, tail = _head(model, pair[0], alone[0]) if kind == LANGUAGE else (kind == SEQUENCE and _pools(model, pair), None)
-    native = base.config._attn_implementation if hasattr(base, 'config') else None
+    native = getattr(decoder_config(base), '_attn_implementation', None)
     reason = 'padded rows were asked for'
     if flat:
         pools_itself = kind == SEQUENCE and not selects
@@ -56,8 +57,8 @@ def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
         reason = reasons[0] if reasons else None
         if reason is None:
             return Plan(True, selects, tail)
-        if native is not None and base.config._attn_implementation != native:
-            base.set_attn_implementation(native)
+        if native is not None and decoder_config(base)._attn_implementation != native:
+            set_decoder_attention(base, native)
         logger.warning('%s runs on padded rows: %s', type(base).__name__, reason)
     gap = max(group.gather(max(_padding_gap(model, pair, alone), 0.0 if selects or kind != SEQUENCE else _row_gap(model, pair))))
     if gap > _tolerance(alone[0]):
@@ -83,12 +84,10 @@ def _why_not_flat(model: nn.Module, base: nn.Module, pair: list[Sample], alone: 
         return 'its attention can not be told where segments end'
     try:
         packed = _outputs(model, pair)
-        first, second = pair
-        other = Sample(list(reversed(first.input_ids)), list(first.labels))
-        swapped = _outputs(model, [other, second])
+        swapped = _outputs(model, [_changed(pair[0]), pair[1]])
     except Exception as error:  # whatever a modeling file does with a flat row, padded rows are the answer
         return f'a flat row fails in it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""})'
-    size = len(first)
+    size = len(alone[0])
     leak = _gap(swapped[size:], packed[size:])
     if leak > _tolerance(alone[0]) / 20:
         return f'packed samples leak into each other (a neighbour changes outputs by {leak:.1%})'
@@ -96,13 +95,23 @@ def _why_not_flat(model: nn.Module, base: nn.Module, pair: list[Sample], alone: 
     return f'packed samples differ from samples alone by {gap:.1%}' if gap > _tolerance(alone[0]) else None
 
 
+def _changed(sample: Sample) -> Sample:
+    """Another sample of the same length: what it shows inverted; its text backwards where it shows nothing."""
+    if sample.media is None:
+        return Sample(list(reversed(sample.input_ids)), list(sample.labels))
+    media = [shown and shown.map(lambda value: -value if value.is_floating_point() else value) for shown in sample.media]
+    return Sample(sample.input_ids, sample.labels, media=media)
+
+
 def _outputs(model: nn.Module, samples: list[Sample], padded: bool = False) -> Tensor:
-    """[tokens, V] logits of all tokens of all samples, through the model's whole forward; [tokens, H] hidden states where
-    logits are none of a token's."""
+    """[tokens, V] logits of the last (at most LONGEST) tokens of all samples, through the model's whole forward; [tokens, H] hidden
+    states where logits are none of a token's."""
     batch = (collate.padded if padded else collate.flat)(samples).to(next(model.parameters()).device)
-    real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     actor = ModelActor(model, Plan(flat=not padded, selects=False))
-    index = real.reshape(-1).nonzero()[:, 0]
+    width = None if batch.flat else batch.input_ids.shape[1]
+    starts = [number * width for number in range(len(samples))] if width else [0, *accumulate(map(len, samples))]
+    places = [range(start + max(0, len(sample) - LONGEST), start + len(sample)) for start, sample in zip(starts, samples, strict=False)]
+    index = torch.tensor([place for part in places for place in part], device=batch.input_ids.device)
     if actor.kind in (SEQUENCE, BARE):
         hidden = actor.hidden(batch)
         return hidden.reshape(-1, hidden.shape[-1])[index]
@@ -149,7 +158,11 @@ def _tolerance(logits: Tensor) -> float:
 
 
 def _pair(samples: Sequence[Sample]) -> list[Sample]:
-    """Two unlabelled text samples of different length, at most LONGEST tokens each."""
+    """Two unlabelled samples of different length: the shortest that show something, whole; else texts, at most LONGEST tokens each."""
+    if shown := sorted(map(_first_segment, filter(_shows, samples)), key=len)[:2]:
+        texts = [Sample(list(s.input_ids)[:LONGEST], [IGNORE_INDEX] * min(len(s), LONGEST)) for s in samples if s.media is None]
+        other = shown[1:] or texts[:1] or shown[:1]
+        return [shown[0], *other]
     ids = [list(samples[i].input_ids)[:LONGEST] for i in range(min(2, len(samples)))]
     ids = [row for row in ids if len(row) > 1]
     if not ids:
@@ -157,6 +170,15 @@ def _pair(samples: Sequence[Sample]) -> list[Sample]:
     if len(ids) == 1 or len(ids[0]) == len(ids[1]):
         ids = [ids[0], ids[-1][: max(2, len(ids[-1]) * 2 // 3)]]
     return [Sample(row, [IGNORE_INDEX] * len(row)) for row in ids]
+
+
+def _shows(sample: Sample) -> bool:
+    return bool(sample.media and sample.media[0])
+
+
+def _first_segment(sample: Sample) -> Sample:
+    ids = list(sample.input_ids)[: sample.segment_lengths[0]]
+    return Sample(ids, [IGNORE_INDEX] * len(ids), media=sample.media[:1])
 
 
 # ---- the head
@@ -168,7 +190,8 @@ def _head(model: nn.Module, sample: Sample, alone: Tensor) -> tuple[bool, Callab
     if actor.head is None:
         return False, None
     batch = collate.flat([sample]).to(next(model.parameters()).device)
-    index = torch.arange(0, len(sample), 2, device=batch.input_ids.device)
+    behind = len(sample) - len(alone)
+    index = torch.arange(behind, len(sample), 2, device=batch.input_ids.device)
     raw: list[Tensor] = []
     try:
         handle = actor.head.register_forward_hook(lambda module, args, output: raw.append(output))
@@ -176,7 +199,8 @@ def _head(model: nn.Module, sample: Sample, alone: Tensor) -> tuple[bool, Callab
             chosen = actor.logits(batch, index)
     except Exception:  # a head that can't take single positions: all logits are made instead
         return False, None
-    if chosen.shape != alone[index].shape or _gap(chosen, alone[index]) > _tolerance(alone):
+    wanted = alone[index - behind]
+    if chosen.shape != wanted.shape or _gap(chosen, wanted) > _tolerance(alone):
         return False, None
     return True, next((tail for tail in _tails(actor.base) if _same(tail, raw[0][0], chosen)), None)
 

@@ -22,9 +22,10 @@ from swift.core.errors import SwiftError
 from swift.core.types import Actor, Actors, Batch, BatchLoader
 from swift.objectives.base import Objective
 from swift.parallel import group
-from swift.trainers.callbacks.learning_rate import KeepLearningRate
+from swift.trainers.callbacks.learning_rate import KeepLearningRate, part_rates
 from swift.trainers.feed import Feed, MicroBatch, sized
 from swift.trainers.forward import ModelActor, Plan
+from swift.trainers.media import idle, tower_parameters
 from swift.trainers.meter import Meter
 from swift.trainers.own import aside, load_own, own_rate, save_own
 from swift.tuners.restore import restore_weights
@@ -73,6 +74,7 @@ class Trainer(transformers.Trainer):
         self._step_weight: Tensor | None = None
         self._skipped = 0
         self._draws_from: str | None = None
+        self._towers = tower_parameters(self.model) if objective is not None else []
         if objective is not None:
             self.model_accepts_loss_kwargs = True  # says to the loop: divided over the whole step already
             self._matrix_size = sum(p.numel() for p in self.model.parameters()) - sum(
@@ -167,6 +169,8 @@ class Trainer(transformers.Trainer):
         if weight is None:
             weight, scale = self._step_weight, scale * self.current_gradient_accumulation_steps
         share = loss.sum * (0.0 if filler else scale / weight)
+        if self._towers:
+            share = share + idle(self._towers)
         return (share, {'loss': share}) if return_outputs else share
 
     def _actors(self, model: nn.Module) -> Actors:
@@ -273,7 +277,8 @@ class Trainer(transformers.Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last line, and the pace in real tokens."""
         if self.objective is not None and 'loss' in logs:
-            logs = {**logs, **self.meter.drain(), 'tokens_per_second': round(self.meter.pace(), 1)}
+            rates = part_rates(logs.get('learning_rate'), self.optimizer)
+            logs = {**logs, **rates, **self.meter.drain(), 'tokens_per_second': round(self.meter.pace(), 1)}
             if not sized(self.train_dataset):
                 logs['epoch'] = self.train_dataset.epoch
         super().log(logs, start_time)

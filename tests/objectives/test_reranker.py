@@ -44,10 +44,10 @@ def test_an_encoder_reads_the_pair_of_its_tokenizer_with_token_types(bert_tokeni
     assert list(sample.input_ids) == [2, 4, 5, 3, 6, 3, 2, 4, 5, 3, 7, 8, 3] and list(sample.lengths) == [6, 7]
     assert sample.extra['positives'] == 1 and sample.extra['second'] == [4, 4]
     flat, padded = reranker().collate([sample]), reranker().collate([sample], padded=True)
-    assert flat.media['token_type_ids'].tolist() == [[0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1]]
-    assert padded.media['token_type_ids'].tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1]]
+    assert flat.inputs['token_type_ids'].tolist() == [[0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1]]
+    assert padded.inputs['token_type_ids'].tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1]]
     encoded = bert_tokenizer(['a b', 'a b'], ['c', 'd e'], padding=True)
-    assert padded.input_ids.tolist() == encoded['input_ids'] and padded.media['token_type_ids'].tolist() == encoded['token_type_ids']
+    assert padded.input_ids.tolist() == encoded['input_ids'] and padded.inputs['token_type_ids'].tolist() == encoded['token_type_ids']
 
 
 def test_the_document_of_a_long_pair_is_cut_and_never_the_query(bert_tokenizer):
