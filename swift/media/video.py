@@ -179,21 +179,17 @@ def _decoded(ref: Any, indices: tuple[int, ...], fps: float, size: tuple[int, in
     height, width = size
     stored = {'height': width, 'width': height} if quarters % 2 else {'height': height, 'width': width}
     out = np.empty((len(indices), height, width, 3), np.uint8)
-    scaler, found = VideoReformatter(), 0
+    scaler = VideoReformatter()
     with _opened(ref) as (container, stream):
         stream.thread_type = 'AUTO'
         stream.codec_context.thread_count = 2
         walk = _Walk(container, stream, fps)
         for place, index in enumerate(indices):
             frame = walk.to(index)
-            if frame is None:
-                break
+            if frame is None or walk.number < index / 2:
+                raise RowError(f'{name_of(ref)} is cut short: {walk.number + 1} of {indices[-1] + 1} frames can be decoded')
             made = scaler.reformat(frame, **stored, format='rgb24', interpolation='BICUBIC')
             out[place] = np.rot90(made.to_ndarray(), quarters)
-            found += 1
-    if found * 2 < len(indices) or not found:
-        raise RowError(f'{name_of(ref)} is cut short: {found} of {len(indices)} frames can be decoded')
-    out[found:] = out[found - 1]
     return out
 
 
@@ -204,20 +200,21 @@ class _Walk:
     """
 
     def __init__(self, container: Any, stream: Any, fps: float):
+        self.number = -1  # of the frame where it stands
         self._container, self._stream, self._fps = container, stream, fps
         self._frames = container.decode(stream)
-        self._frame, self._number, self._start, self._broken = None, -1, None, 0
+        self._frame, self._start, self._broken = None, None, 0
         self._keys: list[int] | None = None
 
     def to(self, index: int) -> Any:
-        """The first frame that is not before number `index`; None behind the last one."""
-        if self._number >= 0 and index - self._number > _NEAR:
+        """The first frame that is not before number `index`, else the last one; None where there is no frame at all."""
+        if self.number >= 0 and index - self.number > _NEAR:
             self._jump(index)
-        while self._number < index:
+        while self.number < index:
             frame = self._next()
             if frame is None:
-                return None
-            self._frame, self._number = frame, self._number_of(frame)
+                break
+            self._frame, self.number = frame, self._number_of(frame)
         return self._frame
 
     def _next(self) -> Any:
@@ -238,8 +235,8 @@ class _Walk:
             self._start = frame.pts
         if frame.pts is None:  # a bare stream, without times
             self._keys = []
-            return self._number + 1
-        return max(self._number, round(float((frame.pts - self._start) * self._stream.time_base) * self._fps))
+            return self.number + 1
+        return max(self.number, round(float((frame.pts - self._start) * self._stream.time_base) * self._fps))
 
     def _jump(self, index: int) -> None:
         import av
@@ -247,27 +244,27 @@ class _Walk:
         if self._keys is None:
             self._keys = self._key_frames()
         before = bisect_right(self._keys, index)
-        if not before or self._keys[before - 1] <= self._number + _NEAR:
+        if not before or self._keys[before - 1] <= self.number + _NEAR:
             return
         try:
             self._container.seek(self._start + int(index / self._fps / self._stream.time_base), stream=self._stream)
             self._frames = self._container.decode(self._stream)
-            self._number, frame = 0, self._next()
+            self.number, frame = 0, self._next()
             if frame is not None and self._number_of(frame) <= index:
-                self._frame, self._number = frame, self._number_of(frame)
+                self._frame, self.number = frame, self._number_of(frame)
                 return
         except av.FFmpegError:
             pass
         self._keys = []  # a file whose index is wrong: from the beginning, and no more jumps
         self._container.seek(0)
-        self._frames, self._number = self._container.decode(self._stream), -1
+        self._frames, self.number = self._container.decode(self._stream), -1
 
     def _key_frames(self) -> list[int]:
         """Numbers of the key frames, by the index of the file; [] where it has none."""
         entries = list(getattr(self._stream, 'index_entries', ()))
         if len(entries) < 2:  # some formats read their index at the first jump
             self._container.seek(0)
-            self._frames, self._number = self._container.decode(self._stream), -1
+            self._frames, self.number = self._container.decode(self._stream), -1
             entries = list(getattr(self._stream, 'index_entries', ()))
         first = min((entry.timestamp for entry in entries), default=0)
         times = [entry.timestamp - first for entry in entries if entry.is_keyframe]

@@ -14,8 +14,10 @@ from swift.core.dist import local_rank
 from swift.core.errors import ModelError, SwiftError, did_you_mean
 from swift.core.heads import LANGUAGE, head_kind
 from swift.core.log import get_logger
+from swift.core.stand_in import came_late
 from swift.model import heads, options
 from swift.model.info import PROCESSOR_FILES, ModelInfo, describe, text_part
+from swift.model.inner import inner_class, inner_config, key_mapping
 from swift.model.registry import MODEL_MAPPING, ModelMeta, checkpoint_of, find_family
 from swift.model.resolve import ModelPath, resolve_adapter, resolve_model_dir
 from swift.model.tokens import add_new_tokens, ensure_pad_token, fit_embedding, tokenizer_of
@@ -148,7 +150,9 @@ def _read_processor(home: str, info: ModelInfo, args: ModelArgs) -> Any:
 
         return AutoTokenizer.from_pretrained(home, trust_remote_code=args.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise ModelError(f'the tokenizer in {home} can not be loaded: {_one_line(error)}', _remote_hint(error)) from error
+        late = 'import swift before transformers, which has looked for torchvision already.' if has_processor and came_late() else None
+        what = 'processor' if has_processor else 'tokenizer'
+        raise ModelError(f'the {what} in {home} can not be loaded: {_one_line(error)}', late or _remote_hint(error)) from error
 
 
 def build_config(info: ModelInfo, args: ModelArgs) -> Any:
@@ -166,6 +170,7 @@ def build_config(info: ModelInfo, args: ModelArgs) -> Any:
         config = AutoConfig.from_pretrained(info.model_dir, trust_remote_code=args.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise ModelError(f'config.json of {info.model_dir} can not be used: {_one_line(error)}', _remote_hint(error)) from error
+    config = inner_config(config)
     if args.rope_scaling:
         _scale_rope(config.get_text_config(), args)
     if head := heads.wanted_head(args):
@@ -253,6 +258,7 @@ def _weights(info: ModelInfo, args: ModelArgs, config: Any, for_training: bool) 
         device_map=_placement(args, info, for_training),
         max_memory=options.max_memory(args.max_memory),
         offload_folder=args.offload_folder,
+        key_mapping=key_mapping(info.config_type),
         trust_remote_code=args.trust_remote_code or None,
     )
     for key, value in args.model_kwargs.items():
@@ -283,6 +289,8 @@ def model_class(info: ModelInfo, config: Any, args: ModelArgs) -> Any:
     if head := heads.wanted_head(args):
         return heads.class_for(head, info, config, args)
 
+    if inner := inner_class(info.config_type):
+        return inner
     if args.trust_remote_code and 'AutoModelForCausalLM' in (info.config.get('auto_map') or {}):
         return transformers.AutoModelForCausalLM
     for name in info.architectures:

@@ -102,12 +102,20 @@ class Showing:
 
         A row longer than `limit` tokens is cut on the side that `strategy` (left, right) says: a medium stays whole or goes.
         """
-        text, row = self._encode(text)
+        whole, row = self._encode(text)
         if limit is None or len(row.ids) <= limit or strategy == 'delete':
-            return text, row
+            return whole, row
         if strategy == 'split':
             raise RowError('a row that shows something can not be split;', hint='choose --truncation_strategy delete, left or right')
-        return self._encode(self._longest(text, limit, left=strategy == 'left'))
+        cut = self._longest(text, limit, left=strategy == 'left')
+        if not cut.spans and not cut.all:
+            raise RowError(f'no trained token is left within max_length {limit} (the row has {len(row.ids)} tokens)')
+        return self._encode(cut) if cut.shown else (cut, self._bare(cut))
+
+    def _bare(self, text: Rendered) -> Encoded:
+        """The tokens of what is left of a text when all that it showed is cut off."""
+        [row] = self.tokens.batch([text.text], [text.spans], [[part[:2] for part in text.parts]])
+        return row
 
     def _encode(self, text: Rendered) -> tuple[Rendered, Encoded]:
         runs = self.reader.runs(text.text, text.shown)

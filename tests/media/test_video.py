@@ -1,6 +1,7 @@
 """Videos: the right frames, upright, at the size that was foretold, and no more memory than they need."""
 
 import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -56,6 +57,25 @@ def test_the_frames_are_those_of_the_indices(tmp_path, name, codec, key):
         video = same_size(path, budget)
         assert video.total == 60
         assert np.abs(greys(video.frames) - video.indices).max() < 0.8
+
+
+def test_frames_at_uneven_times_are_taken_by_their_time(tmp_path):
+    """10 frames in the first second, 30 in the next: what stands at a time is what the model is told of that time."""
+    import av
+
+    with av.open(str(tmp_path / 'a.mp4'), 'w') as container:
+        stream = container.add_stream('libx264', rate=30)
+        stream.height, stream.width, stream.pix_fmt, stream.options = 48, 64, 'yuv420p', {'crf': '10'}
+        stream.codec_context.time_base = Fraction(1, 600)
+        for time in (*range(0, 600, 60), *range(600, 1200, 20)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), time // 5, np.uint8), format='rgb24')
+            frame.pts, frame.time_base = time, Fraction(1, 600)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = same_size(str(tmp_path / 'a.mp4'), Budget(nframes=8))
+    shown = video.frames[:, 24, 32, 0].astype(float) * 5 / 600
+    assert np.abs(shown - np.array(video.indices) / video.fps)[:-1].max() < 0.05  # frames lie 0.1 and 0.033 seconds apart
+    assert shown[-1] > 1.95
 
 
 def test_a_clip_held_upright_is_turned(tmp_path):
