@@ -8,6 +8,7 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 
 import pytest  # noqa: E402
 
+import swift  # noqa: E402, F401  (before transformers, for which it may stand in for torchvision)
 from tests.helpers.tiny import save_tiny  # noqa: E402
 
 

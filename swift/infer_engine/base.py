@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from swift.core.errors import SwiftError
+from swift.core.media import media_of
 from swift.core.types import Completion, Conversation, Prompt, Template
 from swift.infer_engine.protocol import (
     AdapterRequest,
@@ -43,6 +46,8 @@ class InferEngine(ABC):
 
     def __init__(self, template: Template, name: str, max_model_len: int | None = None):
         self.template, self.name, self.max_model_len = template, name, max_model_len
+        self._reading = threading.Lock()
+        """Held while the processor of the model is at work: it is not made for several threads."""
 
     @property
     def tokenizer(self) -> Any:
@@ -58,12 +63,15 @@ class InferEngine(ABC):
         configs: Sequence[RequestConfig],
         adapters: Sequence[AdapterRequest | None],
         on_done: Callable[[int], None] | None = None,
-    ) -> list[list[Completion]]:
-        """For each prompt the `n` completions its config asks for. `on_done(index)` is told of finished prompts."""
+    ) -> list[list[Completion] | SwiftError]:
+        """For each prompt the `n` completions its config asks for. `on_done(index)` is told of finished prompts.
+
+        A SwiftError in the place of completions says what is wrong with that prompt (a picture can't be read, say).
+        """
 
     def generate_each(
         self, asked: Iterable[tuple[Prompt, RequestConfig, AdapterRequest | None]]
-    ) -> Iterator[list[Completion]]:
+    ) -> Iterator[list[Completion] | SwiftError]:
         """`generate` for any number of prompts, one result after the other, in order, reading ahead as it goes."""
         asked = iter(asked)
         while some := list(islice(asked, READ_AHEAD)):
@@ -73,7 +81,10 @@ class InferEngine(ABC):
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
     ) -> Iterator[Chunk]:
         """Pieces of the completions as they come; the last piece of each choice carries its completion."""
-        for choice, completion in enumerate(self.generate([prompt], [config], [adapter])[0]):
+        found = self.generate([prompt], [config], [adapter])[0]
+        if isinstance(found, SwiftError):
+            raise found
+        for choice, completion in enumerate(found):
             yield Chunk(choice, completion.text, completion.token_ids, completion.logprobs, completion)
 
     # -- what a user calls
@@ -112,7 +123,12 @@ class InferEngine(ABC):
             )
         answers: list[Any] = list(prompts)
         for index, completions in zip(good, found, strict=True):
-            answers[index] = self._response(prompts[index], configs[index], adapters[index], completions)
+            if isinstance(completions, SwiftError):
+                answers[index] = _numbered(completions, index)
+                if strict:
+                    raise answers[index]
+            else:
+                answers[index] = self._response(prompts[index], configs[index], adapters[index], completions)
         return answers
 
     def infer_each(
@@ -138,7 +154,8 @@ class InferEngine(ABC):
             while isinstance(places[0], SwiftError):
                 yield places.popleft()
             prompt, config = places.popleft()
-            yield self._response(prompt, config, adapter_request, completions)
+            wrong = isinstance(completions, SwiftError)
+            yield completions if wrong else self._response(prompt, config, adapter_request, completions)
         yield from places
 
     async def infer_async(
@@ -150,7 +167,11 @@ class InferEngine(ABC):
     ) -> ChatCompletionResponse | AsyncIterator[ChatCompletionStreamResponse]:
         """One answer, or with `stream=True` an async iterator of its pieces. Calls that overlap are batched."""
         config = (request_config or RequestConfig()).check()
-        prompt = self._prompt(_request(infer_request), 0, True)
+        request = _request(infer_request)
+        if _shows(request):  # files are opened, or fetched: not on the event loop
+            prompt = await asyncio.to_thread(self._prompt, request, 0, True)
+        else:
+            prompt = self._prompt(request, 0, True)
         if config.stream:
             return self._streamed_async(prompt, config, adapter_request)
         completions = await self.generate_async(prompt, config, adapter_request)
@@ -175,20 +196,28 @@ class InferEngine(ABC):
     def _prompt(self, request: InferRequest | Conversation, index: int, strict: bool) -> Prompt | SwiftError:
         try:
             conversation = request.conversation() if isinstance(request, InferRequest) else request
-            prompt = self.template.prompt(conversation)
-            length = len(prompt.input_ids)
-            if self.max_model_len is not None and length >= self.max_model_len:
-                raise SwiftError(
-                    f'the prompt has {length} tokens and the model takes {self.max_model_len} (max_model_len), the '
-                    f'answer included;',
-                    'shorten the conversation',
-                )
+            with self._reading if media_of(conversation.messages) else nullcontext():
+                prompt = self.template.prompt(conversation)
+            self._check_length(prompt)
             return prompt
         except SwiftError as error:
-            wrapped = SwiftError(f'request {index}: {error.message}', error.hint)
+            wrapped = _numbered(error, index)
             if strict:
                 raise wrapped from None
             return wrapped
+
+    def _check_length(self, prompt: Prompt) -> None:
+        length, limit = len(prompt.input_ids), self.max_model_len
+        if limit is None or length < limit:
+            return
+        shown, advice = '', 'shorten the conversation'
+        if prompt.media:
+            text = len(self.tokenizer.encode(prompt.media['text'], add_special_tokens=False))
+            kinds = [kind for kind, _ in prompt.media['media']]
+            names = ' and '.join(f'{kinds.count(k)} {k}{"s" * (kinds.count(k) > 1)}' for k in dict.fromkeys(kinds))
+            shown = f', about {max(length - text + len(kinds), 0)} of them for {names},'
+            advice += ', or read less of the media (max_pixels, nframes, …)'
+        raise SwiftError(f'the prompt has {length} tokens{shown} and the model takes {limit} (max_model_len), the answer included;', advice)
 
     def _model_name(self, adapter: AdapterRequest | None) -> str:
         return adapter.name if adapter else self.name
@@ -334,12 +363,25 @@ def _request(request: InferRequest | Conversation | dict) -> InferRequest | Conv
     raise SwiftError(f'a request must be an InferRequest, not {type(request).__name__};', 'InferRequest(messages=[…])')
 
 
+def _shows(request: InferRequest | Conversation) -> bool:
+    """Whether a request may show something."""
+    if request.images or request.videos or request.audios:
+        return True
+    messages = request.messages if isinstance(request.messages, list) else []
+    return any(isinstance(message, dict) and isinstance(message.get('content'), list) for message in messages)
+
+
 def _each(value: Any, count: int, default: Any, name: str) -> list[Any]:
     if not isinstance(value, list | tuple):
         return [default if value is None else value] * count
     if len(value) != count:
         raise SwiftError(f'{name}: {len(value)} values for {count} requests;', 'give one, or one for each request')
     return [default if item is None else item for item in value]
+
+
+def _numbered(error: SwiftError, index: int) -> SwiftError:
+    """The error with the number of the request it belongs to."""
+    return SwiftError(f'request {index}: {error.message}', error.hint)
 
 
 def _failed(error: SwiftError) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from swift.core.log import get_logger
 from swift.infer_engine.cache import NAME, SlotCache, make_plan
@@ -16,15 +17,33 @@ _LAYERS = {'full_attention', 'sliding_attention', 'attention'}
 
 @contextmanager
 def slot_attention_on(model: Any) -> Iterator[None]:
-    """Within this block the model's attention is the one that reads slots."""
+    """Within this block the attention of the language model is the one that reads slots; towers keep theirs."""
     base = model.get_base_model() if hasattr(model, 'get_base_model') else model
-    before = {'': base.config._attn_implementation}
-    before |= {key: part._attn_implementation for key in base.config.sub_configs if (part := getattr(base.config, key))}
-    base.set_attn_implementation(NAME)
+    decoder = base.config.get_text_config(decoder=True)
+    place, before = _place_of(base.config, decoder) or [], decoder._attn_implementation
+    base.set_attn_implementation(_nested(place, NAME))
     try:
         yield
     finally:
-        base.set_attn_implementation(before if len(before) > 1 else before[''])
+        base.set_attn_implementation(_nested(place, before))
+
+
+def _place_of(config: Any, wanted: Any) -> list[str] | None:
+    """Names of the sub-configurations that lead to `wanted`; none for the configuration itself, None where there is no way."""
+    if config is wanted:
+        return []
+    for name in getattr(config, 'sub_configs', ()):
+        rest = _place_of(getattr(config, name, None), wanted)
+        if rest is not None:
+            return [name, *rest]
+    return None
+
+
+def _nested(place: list[str], implementation: str) -> Any:
+    value: Any = implementation
+    for name in reversed(place):
+        value = {name: value}
+    return value
 
 
 def runs_in_slots(model: Any) -> int | None:
@@ -67,11 +86,48 @@ def runs_in_slots(model: Any) -> int | None:
     actual = torch.stack([logits for row in found for logits in row]).float()
     spread = (expected.amax(-1) - expected.amin(-1)).clamp_min(1e-6)
     error = ((actual - expected).abs().amax(-1) / spread).max().item()
-    limit = 1e-3 if model.dtype == torch.float32 else 0.05
-    if not error <= limit:
+    if not error <= _tolerance(model):
         get_logger().debug('continuous batching differs by %.2g of the logits of %s', error, type(model).__name__)
         return None
     return cache.token_bytes()
+
+
+def batches_like_alone(model: Any, batch: dict[str, Any], alone: list[dict[str, Any]]) -> bool:
+    """Whether `generate` gives the rows of a batch, padded on the left, the logits that each of them gets alone, for three tokens."""
+    try:
+        with torch.no_grad():
+            expected = torch.cat([_first_logits(model, inputs) for inputs in alone])
+            actual = _first_logits(model, batch)
+    except Exception as error:  # whatever a foreign model's code raises here means: one at a time
+        get_logger().debug('rows that show something do not share a batch of %s: %s', type(model).__name__, error)
+        return False
+    spread = (expected.amax(-1) - expected.amin(-1)).clamp_min(1e-6)
+    error = ((actual - expected).abs().amax(-1) / spread).max().item()
+    same = error <= _tolerance(model)
+    if not same:
+        get_logger().debug('a batch of rows that show something differs by %.2g of the logits of %s', error, type(model).__name__)
+    return same
+
+
+def _first_logits(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """[rows, 3, V] logits of the next token, and of two more after tokens that are the same whatever the logits are."""
+    vocab = model.get_input_embeddings().weight.shape[0]
+    tokens = [3 % vocab, 10 % vocab, 17 % vocab]
+    length = inputs['input_ids'].shape[1]
+
+    def only(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(scores, float('-inf')).index_fill_(1, torch.tensor([tokens[ids.shape[1] - length]], device=scores.device), 0)
+
+    config = GenerationConfig(max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=vocab + 1)
+    found = model.generate(
+        **inputs, generation_config=config, logits_processor=[only], output_logits=True, return_dict_in_generate=True
+    )
+    return torch.stack(found.logits, 1).float()
+
+
+def _tolerance(model: Any) -> float:
+    """Rounding between two ways of computing the same, as a share of the range of the logits."""
+    return 1e-3 if model.dtype == torch.float32 else 0.05
 
 
 def _step_plan(model: Any, rows: list[list[int]], step: int) -> tuple[Any, list[int]]:
@@ -102,4 +158,4 @@ def pads_on_the_left(model: Any) -> bool:
         get_logger().debug('left padding does not suit %s: %s', type(model).__name__, error)
         return False
     spread = (alone.max() - alone.min()).clamp_min(1e-6)
-    return ((padded - alone).abs().max() / spread).item() <= (1e-3 if model.dtype == torch.float32 else 0.05)
+    return ((padded - alone).abs().max() / spread).item() <= _tolerance(model)

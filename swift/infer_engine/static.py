@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from swift.core.types import Prompt
+from swift.core.errors import SwiftError
+from swift.core.types import Media, Prompt
+from swift.infer_engine.media import Shelf, as_inputs, kinds_of
+from swift.infer_engine.probe import batches_like_alone
 from swift.infer_engine.row import Row, advance, sampler_for
 
 
@@ -53,11 +56,17 @@ class _Done(StoppingCriteria):
 class StaticLane:
     """Batches of waiting rows, each run to its end.
 
-    `pads`: whether rows of different length may share a batch; `read`: the model's inputs for what a prompt shows.
+    `pads`: whether rows of different length may share a batch. `read`: what a prompt shows, as tensors; rows that show something
+    share a batch of at most `media_tokens` tokens, if `joins` says (or the first batch of their kind shows) that the model then
+    gives each of them its own logits.
     """
 
-    def __init__(self, model: Any, max_rows: int, pads: bool, read: Callable[[Prompt], dict[str, Any]]):
-        self._model, self._max_rows, self._pads, self._read = model, max_rows, pads, read
+    def __init__(
+        self, model: Any, max_rows: int, pads: bool, read: Callable[[Prompt], Media], media_tokens: int, joins: dict[Any, bool]
+    ):
+        self._model, self._max_rows, self._pads = model, max_rows, pads
+        self._media_tokens, self._joins = media_tokens, joins
+        self._shelf = Shelf(read)
         self._waiting: deque[Row] = deque()
         self._rows: list[Row] = []
 
@@ -76,6 +85,7 @@ class StaticLane:
             row.fail(error)
         self._rows = []
         self._waiting.clear()
+        self._shelf.keep(())
 
     def step(self) -> None:
         """One batch, to its end."""
@@ -83,43 +93,61 @@ class StaticLane:
         if self._rows:
             (self._beams if self._rows[0].settings.num_beams > 1 else self._sample)(self._rows)
         self._rows = []
+        self._shelf.keep(row.prompt for row in self._waiting)
 
     def _next(self) -> list[Row]:
-        while self._waiting and self._waiting[0].cancelled:
-            self._waiting.popleft().abort()
-        if not self._waiting:
-            return []
-        first = self._waiting[0]
-        rows = [row for row in self._waiting if self._together(first, row)][: self._max_rows]
-        taken = set(map(id, rows))
-        self._waiting = deque(row for row in self._waiting if id(row) not in taken)
-        return rows
+        rows: list[Row] = []
+        longest, passed = 0, deque()
+        while self._waiting and len(rows) < self._max_rows:
+            row = self._waiting.popleft()
+            longest = max(longest, len(row.prompt.input_ids))
+            if row.cancelled:
+                row.abort()
+            elif rows and row.prompt.media and (len(rows) + 1) * longest > self._media_tokens:
+                passed.append(row)
+                break
+            elif rows and not self._together(rows[0], row):
+                passed.append(row)
+            elif self._readable(row):
+                rows.append(row)
+        self._waiting.extendleft(reversed(passed))
+        return self._tried(rows)
 
     def _together(self, first: Row, row: Row) -> bool:
-        if row is first:
-            return True
         if first.settings.num_beams > 1:  # the choices of one request come from one search
             return row.prompt is first.prompt and row.settings is first.settings
-        if row.settings.num_beams > 1 or first.prompt.media or row.prompt.media:
+        if row.settings.num_beams > 1 or (kinds := kinds_of(row.prompt)) != kinds_of(first.prompt):
             return False
-        return self._pads or len(row.prompt.input_ids) == len(first.prompt.input_ids)
+        same = len(row.prompt.input_ids) == len(first.prompt.input_ids)
+        return self._joins.get((kinds, same), True) if kinds else self._pads or same
+
+    def _readable(self, row: Row) -> bool:
+        """Read what a row shows. A row of which that can't be done fails alone."""
+        try:
+            self._shelf.of(row.prompt)
+            return True
+        except SwiftError as error:
+            row.fail(error)
+            return False
+
+    def _tried(self, rows: list[Row]) -> list[Row]:
+        """The rows, if they can share a batch with what they show; else the first one, and the others wait again."""
+        kinds = kinds_of(rows[0].prompt) if len(rows) > 1 else None
+        if not kinds or rows[0].settings.num_beams > 1:
+            return rows
+        by_length = sorted(rows, key=lambda row: len(row.prompt.input_ids))
+        pair = [by_length[0], by_length[-1]]
+        key = (kinds, len(pair[0].prompt.input_ids) == len(pair[1].prompt.input_ids))
+        if key not in self._joins:
+            self._joins[key] = batches_like_alone(self._model, self._inputs(pair), [self._inputs([row]) for row in pair])
+        if self._joins[key]:
+            return rows
+        self._waiting.extendleft(reversed(rows[1:]))
+        return rows[:1]
 
     def _inputs(self, rows: list[Row]) -> dict[str, Any]:
-        pad = _pad_id(self._model)
-        longest = max(len(row.prompt.input_ids) for row in rows)
-        ids = [[pad] * (longest - len(row.prompt.input_ids)) + row.prompt.input_ids for row in rows]
-        mask = [[0] * (longest - len(row.prompt.input_ids)) + [1] * len(row.prompt.input_ids) for row in rows]
-        device = self._model.device
-        media = {name: self._placed(value) for name, value in self._read(rows[0].prompt).items()}
-        return {
-            'input_ids': torch.tensor(ids, device=device),
-            'attention_mask': torch.tensor(mask, device=device),
-            **media,
-        }
-
-    def _placed(self, value: torch.Tensor) -> torch.Tensor:
-        """An input on the model's device, pixels and sounds in the type of its weights."""
-        return value.to(self._model.device, self._model.dtype if value.is_floating_point() else None)
+        shown = [self._shelf.of(row.prompt) for row in rows]
+        return as_inputs(self._model, [row.prompt.input_ids for row in rows], shown, _pad_id(self._model))
 
     def _sample(self, rows: list[Row]) -> None:
         config = _plain_config(self._model, max(row.settings.max_tokens for row in rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import random
 import threading
@@ -17,11 +16,21 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from swift.core.errors import SwiftError, did_you_mean
+from swift.core.errors import SwiftError
 from swift.core.log import get_logger
-from swift.core.types import Completion, Prompt, Template
+from swift.core.types import IGNORE_INDEX, Completion, Media, Prompt, Sample, Template
 from swift.infer_engine.base import InferEngine
 from swift.infer_engine.lanes import Lane, SlotLane
+from swift.infer_engine.loading import (
+    active_adapter,
+    check_adapter,
+    context_of,
+    ids_of,
+    load,
+    name_of,
+    token_room,
+    with_adapters,
+)
 from swift.infer_engine.probe import pads_on_the_left, runs_in_slots, slot_attention_on
 from swift.infer_engine.protocol import AdapterRequest, RequestConfig
 from swift.infer_engine.row import Chunk, Row
@@ -30,6 +39,8 @@ from swift.infer_engine.static import StaticLane
 from swift.infer_engine.worker import Worker
 
 _SLOTS, _STATIC = 'slots', 'static'
+MEDIA_BATCH = 4
+"""Prompts that show something are read together up to this many times `prefill_tokens`."""
 
 
 class TransformersEngine(InferEngine):
@@ -37,6 +48,7 @@ class TransformersEngine(InferEngine):
 
     `model`: an id or directory (a run or checkpoint directory too), or a loaded model; then `template` is needed.
     `adapters`: one LoRA directory that every request uses unless it names another by `AdapterRequest`.
+    `settings` of a model given by name: `torch_dtype`, `max_pixels`, `system`, … (fields of ModelArgs and TemplateArgs).
     `max_batch_size`: answers generated at once. Requests from any number of threads or tasks share the batches.
     The model's generation_config gives the defaults of sampling and is never changed.
     """
@@ -52,32 +64,34 @@ class TransformersEngine(InferEngine):
         prefill_tokens: int | None = None,
         kv_cache_tokens: int | None = None,
         generation_config: GenerationConfig | None = None,
-        **model_args: Any,
+        **settings: Any,
     ):
         if max_batch_size < 1:
             raise SwiftError(f'max_batch_size={max_batch_size} must be at least 1;', 'it is the number of answers at once')
         adapters = [adapters] if isinstance(adapters, str) else list(adapters or [])
         if isinstance(model, str):
-            model, template, name, context = _load(model, adapters, template, model_args)
+            model, template, name, context = load(model, adapters, template, settings)
             max_model_len = max_model_len or context
         else:
-            if model_args:
-                raise SwiftError(f'{", ".join(model_args)}: only for a model given by id or path;', 'leave them out')
-            name = _name_of(model)
-            model = _load_adapters(model, adapters)
+            if settings:
+                raise SwiftError(f'{", ".join(settings)}: only for a model given by id or path;', 'leave them out')
+            name = name_of(model)
+            model = with_adapters(model, adapters)
         if template is None:
             raise SwiftError('a loaded model comes without a template;', 'pass template=get_template(…)')
-        longest = max_model_len or _context(model)
+        longest = max_model_len or context_of(model)
         super().__init__(template, name, longest)
         self.model = model
         self.generation_config = generation_config or model.generation_config
         self._max_rows = max_batch_size
         self._prefill_tokens = prefill_tokens or (8192 if model.device.type == 'cuda' else 2048)
         self._kv_tokens = kv_cache_tokens
-        self._default_adapter = _active_adapter(model)
+        self._default_adapter = active_adapter(model)
         self._adapters: dict[str, str | None] = {self._default_adapter: None} if self._default_adapter else {}
         self._adapter_lock = threading.Lock()
         self._way: tuple[str, Any] | None = None
+        self._joins: dict[Any, bool] = {}
+        """Whether rows that show something can share a batch, by what they show."""
         self._now: tuple[str, str | None] | None = None
         self._put_on = ExitStack()
         self._worker = Worker(self._lane_for, self._running, self._use)
@@ -90,8 +104,8 @@ class TransformersEngine(InferEngine):
         configs: Sequence[RequestConfig],
         adapters: Sequence[AdapterRequest | None],
         on_done: Callable[[int], None] | None = None,
-    ) -> list[list[Completion]]:
-        """For each prompt the `n` completions its config asks for."""
+    ) -> list[list[Completion] | SwiftError]:
+        """For each prompt the `n` completions its config asks for, or why what it shows can't be read."""
         rows = [self._rows(*each) for each in zip(prompts, configs, adapters, strict=True)]
         if on_done:
             for index, some in enumerate(rows):
@@ -99,13 +113,13 @@ class TransformersEngine(InferEngine):
         flat = [row for some in rows for row in some]
         try:
             self._worker.submit(flat)
-            return [[row.future.result() for row in some] for some in rows]
+            return [_outcome(some) for some in rows]
         finally:
             self._give_up(flat)
 
     def generate_each(
         self, asked: Iterable[tuple[Prompt, RequestConfig, AdapterRequest | None]]
-    ) -> Iterator[list[Completion]]:
+    ) -> Iterator[list[Completion] | SwiftError]:
         """`generate` for any number of prompts, in order; places never wait while prompts are left."""
         running: deque[list[Row]] = deque()
         asked = iter(asked)
@@ -117,7 +131,7 @@ class TransformersEngine(InferEngine):
                     self._worker.submit(running[-1])
                 if not running:
                     return
-                done = [row.future.result() for row in running[0]]
+                done = _outcome(running[0])
                 running.popleft()
                 yield done
         finally:
@@ -215,7 +229,7 @@ class TransformersEngine(InferEngine):
         stop_ids: set[int] = set()
         stops = [*prompt.stop, *config.stops]
         if not config.ignore_eos:
-            stop_ids |= {*prompt.stop_token_ids, *_ids(given.eos_token_id), *(config.stop_token_ids or [])}
+            stop_ids |= {*prompt.stop_token_ids, *ids_of(given.eos_token_id), *(config.stop_token_ids or [])}
             stop_ids |= {i for text in stops if (i := self._special(text)) is not None}
         return Settings(
             max_tokens=min(wanted, room) if room is not None else wanted,
@@ -251,7 +265,7 @@ class TransformersEngine(InferEngine):
                     f'adapter {adapter.name!r} is {known} already, not {adapter.path};', 'give the other one another name'
                 )
             if known is False:
-                _check_adapter(adapter.path)
+                check_adapter(adapter.path)
                 self._adapters[adapter.name] = adapter.path
         return adapter.name
 
@@ -261,14 +275,14 @@ class TransformersEngine(InferEngine):
     def _running(self) -> Iterator[None]:
         """Around everything the worker does: the model is found as a trainer may have left it, and left the same."""
         training = [module for module in self.model.modules() if module.training]
-        adapter = _active_adapter(self.model)
+        adapter = active_adapter(self.model)
         self.model.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
             self._use(None)
-            if adapter is not None and _active_adapter(self.model) != adapter:
+            if adapter is not None and active_adapter(self.model) != adapter:
                 self.model.set_adapter(adapter)
             for module in training:
                 module.training = True
@@ -281,9 +295,21 @@ class TransformersEngine(InferEngine):
             get_logger().debug('%s is answered in %s', self.name, self._way)
         way, fact = self._way
         if way == _SLOTS and row.settings.num_beams == 1 and not row.prompt.media:
-            tokens = self._kv_tokens or _token_room(self.model.device, fact)
+            tokens = self._kv_tokens or token_room(self.model.device, fact)
             return (_SLOTS, row.adapter), lambda: SlotLane(self.model, self._max_rows, self._prefill_tokens, tokens)
-        return (_STATIC, row.adapter), lambda: StaticLane(self.model, self._max_rows, way == _SLOTS or fact, self.template.media_inputs)
+        return (_STATIC, row.adapter), self._static_lane
+
+    def _static_lane(self) -> StaticLane:
+        way, fact = self._way
+        return StaticLane(
+            self.model, self._max_rows, way == _SLOTS or fact, self._media, MEDIA_BATCH * self._prefill_tokens, self._joins
+        )
+
+    def _media(self, prompt: Prompt) -> Media:
+        """What a prompt shows, as tensors. Raises RowError naming a file that can't be read."""
+        nothing = [IGNORE_INDEX] * len(prompt.input_ids)
+        with self._reading:
+            return self.template.read_media(Sample(prompt.input_ids, nothing, media=[prompt.media])).media[0]
 
     def _use(self, lane: tuple[str, str | None] | None) -> None:
         """Put on what a lane needs: its adapter (or none), and the attention of its way of batching."""
@@ -296,7 +322,7 @@ class TransformersEngine(InferEngine):
         way, adapter = lane
         if adapter is not None:
             if adapter not in getattr(self.model, 'peft_config', {}):
-                self.model = _load_adapters(self.model, [self._adapters[adapter]], [adapter])
+                self.model = with_adapters(self.model, [self._adapters[adapter]], [adapter])
                 self.model.eval()
             self.model.set_adapter(adapter)
         elif hasattr(self.model, 'disable_adapter'):
@@ -306,82 +332,15 @@ class TransformersEngine(InferEngine):
         self._now = lane
 
 
+def _outcome(rows: Sequence[Row]) -> list[Completion] | SwiftError:
+    """The completions of one prompt, or the mistake in it. Any other error is raised."""
+    try:
+        return [row.future.result() for row in rows]
+    except SwiftError as error:
+        return error
+
+
 def _cancel(rows: Sequence[Row]) -> None:
     """Rows that are done are not changed by it."""
     for row in rows:
         row.cancelled = True
-
-
-def _ids(value: int | list[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else list(value)
-
-
-def _context(model: Any) -> int | None:
-    """Longest context by the model's own configuration."""
-    config = model.config.get_text_config(decoder=True)
-    for name in ('max_position_embeddings', 'n_positions', 'max_seq_len', 'seq_length', 'n_ctx'):
-        if isinstance(value := getattr(config, name, None), int) and value > 0:
-            return value
-    return None
-
-
-def _token_room(device: torch.device, token_bytes: int) -> int | None:
-    """How many tokens of keys and values the free memory holds, something left for everything else."""
-    if not token_bytes:
-        return None
-    if device.type == 'cuda':
-        free = int(torch.cuda.mem_get_info(device)[0] * 0.8)
-    elif device.type == 'cpu':
-        import psutil
-
-        free = psutil.virtual_memory().available // 2
-    else:
-        return None
-    # growing holds the old storage of one layer beside the new one; the bytes are counted once
-    return max(1, free // token_bytes)
-
-
-def _name_of(model: Any) -> str:
-    path = getattr(model.config, '_name_or_path', '') or type(model).__name__
-    return os.path.basename(os.path.normpath(path)) or path
-
-
-def _active_adapter(model: Any) -> str | None:
-    if not getattr(model, 'peft_config', None):
-        return None
-    active = model.active_adapter
-    return active if isinstance(active, str) else active[0]
-
-
-def _load(
-    model: str, adapters: list[str], template: Template | None, settings: dict[str, Any]
-) -> tuple[Any, Template, str, int | None]:
-    """Model (with its adapters on), template, name and context length of an id or a directory."""
-    from swift.arguments import ModelArgs
-    from swift.model import load_model
-    from swift.template import get_template
-
-    known = ModelArgs.__dataclass_fields__
-    if unknown := [name for name in settings if name not in known]:
-        near = did_you_mean(unknown[0], known)
-        raise SwiftError(f'{unknown[0]}: no such setting of a model;', near or f'known: {", ".join(known)}')
-    loaded = load_model(ModelArgs(model=model, adapters=adapters, **settings))
-    model = _load_adapters(loaded.model, list(loaded.info.adapters))
-    template = template or get_template(loaded.processor, stop_token_ids=_ids(model.generation_config.eos_token_id))
-    return model, template, os.path.basename(os.path.normpath(loaded.info.model_dir)), loaded.info.max_model_len
-
-
-def _load_adapters(model: Any, paths: list[str], names: list[str] | None = None) -> Any:
-    """The model with the adapters of these directories on it, beside those it has; the first is active."""
-    if not paths:
-        return model
-    from swift.tuners import load_adapter
-
-    return load_adapter(model, paths, names=names)
-
-
-def _check_adapter(path: str) -> None:
-    if not os.path.isfile(os.path.join(path, 'adapter_config.json')):
-        raise SwiftError(f'{path} holds no adapter_config.json;', 'give the directory of a trained adapter')

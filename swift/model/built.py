@@ -12,9 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.modeling_layers import GenericForSequenceClassification, GenericForTokenClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast, TokenClassifierOutput
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_MAPPING,
+)
 
 from swift.core.heads import SEQUENCE, TOKEN
 
@@ -32,7 +37,22 @@ def built_class(head: str, config_class: type) -> type:
         '__module__': base.__module__,  # only classes of its own modules get transformers' renaming of a family's stored weights
         '__doc__': f'{base.__name__} with a linear classification head.',
     }
-    return type(base.__name__.removesuffix('Model') + suffix, (mixin, family), facts)
+    name = base.__name__.removesuffix('Model') + suffix
+    _rename_alike(name, config_class)
+    return type(name, (mixin, family), facts)
+
+
+def _rename_alike(name: str, config_class: type) -> None:
+    """Stored weights are renamed for the class `name` as for the one that generates, where that has renamings of its own (Qwen2-VL)."""
+    for mapping in (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING):
+        if config_class not in mapping:
+            continue
+        generates = mapping[config_class]
+        generates = generates[0] if isinstance(generates, (list, tuple)) else generates
+        renamings = get_checkpoint_conversion_mapping(generates.__name__)
+        if renamings is not None and get_checkpoint_conversion_mapping(name) is None:
+            register_checkpoint_conversion_mapping(name, renamings)
+        return
 
 
 class _Sequence(GenericForSequenceClassification):

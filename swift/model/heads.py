@@ -151,7 +151,7 @@ def is_other_head(model: Any, name: str) -> bool:
     """Whether a stored weight belongs to a head for another purpose (a language model's, a pooler), which is left out in silence."""
     prefix = f'{model.base_model_prefix}.' if getattr(model, 'base_model_prefix', '') else ''
     parts = name.split('.')
-    return 'pooler' in parts or bool(prefix and not name.startswith(prefix)) and parts[0] in _HEADS
+    return 'pooler' in parts or 'lm_head' in parts or bool(prefix and not name.startswith(prefix)) and parts[0] in _HEADS
 
 
 _HEADS = frozenset(

@@ -1,6 +1,7 @@
 """From what a user typed to directories: a model, and the adapters that belong to it.
 
     resolve_model_dir('output/v0-20260101-120000')   # a run → its last complete checkpoint
+    resolve_model_dir('output')                      # the folder of a single run → that run's
     resolve_model_dir('output/…/checkpoint-100')     # an adapter → its base model + the adapter
     resolve_model_dir('Qwen/Qwen3-0.6B')             # an id → downloaded
     resolve_model_dir('tiny')                        # the model that comes with the package
@@ -12,7 +13,7 @@ import os
 from dataclasses import dataclass, replace
 
 from swift.core.errors import CheckpointError, ModelError
-from swift.core.log import warn_once
+from swift.core.log import info_once, warn_once
 from swift.core.runs import checkpoints, runs
 from swift.model.info import read_json, safetensors_header, weight_files
 
@@ -98,9 +99,12 @@ def _local(path: str) -> str:
         return last_complete(path)
     if os.path.isfile(os.path.join(path, 'config.json')):
         return path
-    started = [os.path.basename(run) for _, run in runs(path) if checkpoints(run)]
+    started = [run for _, run in runs(path) if checkpoints(run)]
+    if len(started) == 1:
+        info_once('%s holds one run: %s is taken', path, os.path.basename(started[0]))
+        return last_complete(started[0])
     if started:
-        raise ModelError(f'{path} holds {len(started)} runs;', f'say which one: {", ".join(started[-3:])}.')
+        raise ModelError(f'{path} holds {len(started)} runs;', f'say which one: {", ".join(map(os.path.basename, started[-3:]))}.')
     raise ModelError(
         f'{path} has no config.json, adapter_config.json or checkpoint-N;',
         'pass the directory of a model, an adapter or a run.',

@@ -30,7 +30,7 @@ from swift.objectives.pool import pool
 from swift.objectives.preference import missing
 from swift.objectives.replay import Chance, replayed
 from swift.objectives.retrieval import pearson, search_metrics, spearman
-from swift.objectives.texts import encode_texts, name_of
+from swift.objectives.texts import Text, encode_texts, name_of, name_of_shown
 
 POSITIVES = 'positive_messages, positive, response or sentence2'
 NEGATIVES = 'negative_messages, negative or rejected_response'
@@ -112,7 +112,8 @@ class Embedding(Objective):
             sizes, positives = sample.segment_lengths, int(sample.extra['positives'])
             kinds = [ANCHOR, *[POSITIVE] * positives, *[NEGATIVE] * (len(sizes) - 1 - positives)]
             kind += kinds
-            name += [name_of(part) for part in torch.as_tensor(sample.input_ids).split(sizes)]
+            shown = sample.extra.get('shown') or [''] * len(sizes)
+            name += [name_of(part, what) for part, what in zip(torch.as_tensor(sample.input_ids).split(sizes), shown, strict=True)]
             score += [_score(each, sample.label) for each in kinds]
         batch.extra['texts'] = {'kind': torch.tensor(kind), 'name': torch.tensor(name), 'score': torch.tensor(score)}
         return batch
@@ -215,12 +216,14 @@ class Embedding(Objective):
         return found
 
 
-def grouped(parts: Sequence[Sequence[int]], talk: Conversation, extra: dict[str, Any]) -> Sample:
-    """One sample with every part as a segment, none of its tokens labelled."""
-    ids = [token for part in parts for token in part]
-    lengths = [len(part) for part in parts]
+def grouped(parts: Sequence[Text], talk: Conversation, extra: dict[str, Any]) -> Sample:
+    """One sample with every part as a segment, none of its tokens labelled; `extra['shown']` names what they show, where they do."""
+    ids = [token for part in parts for token in part.ids]
+    lengths, media = [len(part.ids) for part in parts], None
+    if any(part.shown for part in parts):
+        media, extra = [part.shown for part in parts], {**extra, 'shown': [name_of_shown(part.shown) for part in parts]}
     return Sample(
-        ids, [IGNORE_INDEX] * len(ids), lengths=lengths, label=None if talk.label is None else float(talk.label),
+        ids, [IGNORE_INDEX] * len(ids), lengths=lengths, media=media, label=None if talk.label is None else float(talk.label),
         channel=talk.channel, source=talk.source, extra=extra,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from swift.core.errors import SwiftError
 from swift.core.types import Actors, Batch, Conversation, Message, Sample, Template
 from swift.objectives.reranker import Reader, Reranker
-from swift.objectives.texts import segment_ends, text_of
+from swift.objectives.texts import Part, Text, content_of, parts_of, segment_ends, text_of
 
 INSTRUCTION = 'Given a web search query, retrieve relevant passages that answer the query'
 """What the query asks for, where neither the row nor `--system` says it."""
@@ -61,18 +61,24 @@ class Question(Reader):
             f'Note that the answer can only be "{positive}" or "{negative}".'
         )
 
-    def __call__(self, query: Sequence[Message], documents: Sequence[str]) -> tuple[list[list[int]], dict[str, Any]]:
+    def __call__(self, query: Sequence[Message], documents: Sequence[list[Part]]) -> tuple[list[Text], dict[str, Any]]:
         return super().__call__(query, documents)[0], {'tokens': self.tokens}
 
-    def render(self, query: Sequence[Message], document: str) -> list[int]:
+    def render(self, query: Sequence[Message], document: list[Part]) -> Text:
         system = [message for message in query if message['role'] == 'system']
-        asked = text_of([message for message in query if message['role'] != 'system'])
+        asked = parts_of([message for message in query if message['role'] != 'system'])
         instruction = text_of(system) if system else self.template.system or INSTRUCTION
-        body = f'<Instruct>: {instruction}\n<Query>: {asked}\n<Document>: {document}'
-        messages = [{'role': 'system', 'content': self.task}, {'role': 'user', 'content': body}]
-        if not self.template.use_chat_template:
-            messages = [{'role': 'user', 'content': f'{self.task}\n{body}\n'}]
-        return list(self.template.prompt(Conversation(messages)).input_ids)
+        body = [_said(f'<Instruct>: {instruction}\n<Query>: '), *asked, _said('\n<Document>: '), *document]
+        if self.template.use_chat_template:
+            messages = [{'role': 'system', 'content': self.task}]
+        else:
+            messages, body = [], [_said(f'{self.task}\n'), *body, _said('\n')]
+        prompt = self.template.prompt(Conversation([*messages, {'role': 'user', 'content': content_of(body)}]))
+        return Text(list(prompt.input_ids), prompt.media)
+
+
+def _said(text: str) -> Part:
+    return {'type': 'text', 'text': text}
 
 
 def _one_token(tokenizer: Any, name: str, word: str) -> int:

@@ -14,7 +14,8 @@ with z₀ = 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from swift.core.errors import RowError, SwiftError
+from swift.core.media import media_of
 from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sample, Template
 from swift.objectives import one_loss
 from swift.objectives.base import Objective, units
@@ -36,7 +38,8 @@ class KTO(Objective):
     """`args`: loss_type, beta, desirable_weight, undesirable_weight, calculate_KL (RlhfArgs).
 
     A sample holds the row as its first segment. Where z₀ is estimated, the second one is the row's prompt with the answer of
-    another row of the same chunk; a row that is alone in its chunk has none and takes no part in the estimate.
+    another row of the same chunk, and shows what the row's prompt shows; a row that is alone in its chunk, or shows something after
+    its first answer, has none and takes no part in the estimate.
     """
 
     roles = ('policy', 'reference')
@@ -60,9 +63,13 @@ class KTO(Objective):
     def encode_batch(self, conversations: Sequence[Conversation], template: Template) -> list[list[Sample] | RowError]:
         """One sample for every judged answer: of a labelled row one, of a preference row the chosen and every rejected answer."""
         results: list[list[Sample] | RowError] = []
-        for found in in_groups([_judged(talk) for talk in conversations], template.encode_batch):
+        alone: set[int] = set()
+        talks = [_judged(talk) for talk in conversations]
+        for judged, found in zip(talks, in_groups(talks, template.encode_batch), strict=True):
             results.append(found if isinstance(found, RowError) else [sample for part in found for sample in part])
-        return mismatched(results, template.max_length) if self.kl else results
+            if not isinstance(found, RowError):
+                alone |= {id(sample) for talk, part in zip(judged, found, strict=True) if _shows_late(talk) for sample in part}
+        return mismatched(results, template.max_length, alone) if self.kl else results
 
     def collate(self, samples: Sequence[Sample], padded: bool = False) -> Batch:
         """The rows; `extra['mismatched']` is a batch of the mismatched segments."""
@@ -186,6 +193,12 @@ def _judged(talk: Conversation) -> list[Conversation] | RowError:
         return error
 
 
+def _shows_late(talk: Conversation) -> bool:
+    """Whether something is shown after the first answer has begun, so that the answers can't go to another prompt."""
+    roles = [message['role'] for message in talk.messages]
+    return 'assistant' in roles and bool(media_of(talk.messages[roles.index('assistant') :]))
+
+
 def truth(talk: Conversation) -> bool:
     """The label as a bool. Raises RowError."""
     label = talk.label
@@ -204,20 +217,22 @@ def truth(talk: Conversation) -> bool:
 # ---- mismatched rows
 
 
-def mismatched(results: list[list[Sample] | RowError], limit: int | None) -> list[list[Sample] | RowError]:
+def mismatched(
+    results: list[list[Sample] | RowError], limit: int | None, alone: Collection[int] = ()
+) -> list[list[Sample] | RowError]:
     """Every sample with a second segment: its own prompt with the answer of another sample, at most `limit` tokens.
 
     Every answer is used once. Samples of the same prompt lie far apart in the ring of partners, so that a prompt meets an
-    answer of its own only where there are not enough others. A single sample stays as it is.
+    answer of its own only where there are not enough others. A single sample stays as it is, and so do those whose id() is in `alone`.
     """
-    good = [sample for result in results if not isinstance(result, RowError) for sample in result]
+    good = [sample for result in results if not isinstance(result, RowError) for sample in result if id(sample) not in alone]
     if len(good) < 2:
         return results
     starts = [_answer_start(sample) for sample in good]
     met: dict[tuple, int] = {}
     turn = []
     for sample, start in zip(good, starts, strict=True):
-        prompt = tuple(sample.input_ids[:start])
+        prompt = (*sample.input_ids[:start], json.dumps(sample.media))
         turn.append(met.setdefault(prompt, 0))
         met[prompt] += 1
     ring = sorted(range(len(good)), key=turn.__getitem__)
@@ -226,7 +241,10 @@ def mismatched(results: list[list[Sample] | RowError], limit: int | None) -> lis
         joined([sample, _crossed(sample, starts[i], good[partner[i]], starts[partner[i]], limit)], sample)
         for i, sample in enumerate(good)
     ])  # fmt: skip
-    return [result if isinstance(result, RowError) else [next(paired) for _ in result] for result in results]
+    return [
+        result if isinstance(result, RowError) else [sample if id(sample) in alone else next(paired) for sample in result]
+        for result in results
+    ]
 
 
 def _answer_start(sample: Sample) -> int:
@@ -235,22 +253,23 @@ def _answer_start(sample: Sample) -> int:
 
 
 def _crossed(asked: Sample, asked_start: int, said: Sample, said_start: int, limit: int | None) -> Sample:
-    """The prompt of one sample with the answer of another."""
+    """The prompt of one sample, with what it shows, and the answer of another."""
     ids = [*asked.input_ids[:asked_start], *said.input_ids[said_start:]]
     labels = [IGNORE_INDEX] * asked_start + list(said.labels[said_start:])
     weights = None if said.weights is None else [0.0] * asked_start + list(said.weights[said_start:])
-    return Sample(ids[:limit], labels[:limit], weights and weights[:limit])
+    return Sample(ids[:limit], labels[:limit], weights and weights[:limit], media=asked.media)
 
 
 def parted(sample: Sample) -> list[Sample]:
     """Every segment as a sample of its own, each with its share of the stored log-probabilities of the reference."""
     parts, start, used = [], 0, 0
     stored = (sample.extra or {}).get('reference_logps')
-    for size in sample.segment_lengths:
+    for number, size in enumerate(sample.segment_lengths):
         span = slice(start, start + size)
         part = replace(
             sample, input_ids=sample.input_ids[span], labels=sample.labels[span], lengths=None,
             weights=None if sample.weights is None else sample.weights[span],
+            media=sample.media[number : number + 1] if sample.media and sample.media[number] is not None else None,
         )  # fmt: skip
         if stored is not None:
             count = _labelled(part)
@@ -270,6 +289,6 @@ def _labelled(sample: Sample) -> int:
 
 
 def _unlabelled(sample: Sample) -> Sample:
-    """A stand-in of two tokens, nothing trained."""
-    ids, stored = sample.input_ids[:2], 'reference_logps' in (sample.extra or {})
+    """A stand-in of two tokens that show nothing (what ends the row), nothing trained."""
+    ids, stored = list(sample.input_ids[-1:]) * 2, 'reference_logps' in (sample.extra or {})
     return Sample(ids, [IGNORE_INDEX] * len(ids), source=sample.source, extra={'reference_logps': []} if stored else None)

@@ -268,9 +268,7 @@ def answered(talk: Conversation, messages: list[Message]) -> Conversation:
 
 
 def joined(parts: Sequence[Sample], talk: Conversation, extra: dict | None = None) -> Sample:
-    """One sample with every part as a segment. Raises RowError for parts with media."""
-    if any(part.media for part in parts):
-        raise RowError('the row has images, videos or audios;', talk.source, 'pairs and groups are text only')
+    """One sample with every part as a segment, each with what it shows."""
     weights = None
     if any(part.weights is not None for part in parts):
         weights = [w for part in parts for w in (part.weights if part.weights is not None else [1.0] * len(part))]
@@ -279,11 +277,17 @@ def joined(parts: Sequence[Sample], talk: Conversation, extra: dict | None = Non
         [label for part in parts for label in part.labels],
         weights,
         lengths=[len(part) for part in parts],
+        media=media_of_parts(parts),
         label=talk.label,
         channel=talk.channel,
         source=talk.source,
         extra=extra,
     )
+
+
+def media_of_parts(parts: Sequence[Sample]) -> list[Any] | None:
+    """What each of several samples of one segment shows; None where none shows anything."""
+    return [part.media[0] if part.media else None for part in parts] if any(part.media for part in parts) else None
 
 
 def missing(talk: Conversation, what: str, names: str) -> RowError:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swift.core.errors import RowError, RowTooLong, SwiftError
+from swift.core.media import is_medium, media_of
 from swift.core.types import Actors, Batch, Conversation, Loss, Message, Sample, Template
 from swift.objectives import loss_names
 from swift.objectives.base import Objective
@@ -27,7 +28,7 @@ from swift.objectives.embedding import NEGATIVES, grouped, number
 from swift.objectives.group import as_group
 from swift.objectives.preference import missing
 from swift.objectives.retrieval import group_metrics
-from swift.objectives.texts import ending, fitted, name_of_text, text_of
+from swift.objectives.texts import Part, Text, content_of, ending, fitted, name_of_query, parts_of, plainly, text_of
 
 LOSSES = ('pointwise_reranker', 'listwise_reranker')
 POSITIVES = 'positive_messages, positive, response or document'
@@ -68,9 +69,8 @@ class Reranker(Objective):
 
     def _encode(self, talk: Conversation, reader: Reader) -> Sample:
         positives, negatives = self._documents(talk)
-        documents = [text_of(messages) for messages in (*positives, *negatives)]
-        parts, facts = reader(talk.messages, documents)
-        return grouped(parts, talk, {'positives': len(positives), 'query': name_of_text(text_of(talk.messages)), **facts})
+        parts, facts = reader(talk.messages, [parts_of(messages) for messages in (*positives, *negatives)])
+        return grouped(parts, talk, {'positives': len(positives), 'query': name_of_query(talk.messages, parts[0]), **facts})
 
     def _documents(self, talk: Conversation) -> tuple[list[Any], list[Any]]:
         """The positives and the negatives that are used. Raises RowError for a row without what the loss needs."""
@@ -105,7 +105,7 @@ class Reranker(Objective):
             'relevance': torch.tensor(relevance),
         }
         if any(sample.extra.get('second') for sample in samples):
-            starts = torch.tensor([place for sample in samples for place in sample.extra['second']])
+            starts = torch.tensor([place for sample in samples for place in sample.extra.get('second') or sample.segment_lengths])
             batch.inputs = {'token_type_ids': _token_types(batch, starts)}
         return batch
 
@@ -175,29 +175,36 @@ def _token_types(batch: Batch, starts: Tensor) -> Tensor:
 
 
 class Reader:
-    """Query (messages) and documents (texts) → (ids of every segment, facts for the sample). Raises RowError."""
+    """Query (messages) and documents → (every segment, facts for the sample). Raises RowError."""
 
     def __init__(self, template: Template):
         self.template, self.tokenizer = template, template.tokenizer
 
-    def __call__(self, query: Sequence[Message], documents: Sequence[str]) -> tuple[list[list[int]], dict[str, Any]]:
-        return [fitted(lambda text: self.render(query, text), document, self.template) for document in documents], {}
+    def __call__(self, query: Sequence[Message], documents: Sequence[list[Part]]) -> tuple[list[Text], dict[str, Any]]:
+        return [fitted(lambda parts: self.render(query, parts), document, self.template) for document in documents], {}
 
-    def render(self, query: Sequence[Message], document: str) -> list[int]:
-        """Ids of one segment."""
+    def render(self, query: Sequence[Message], document: list[Part]) -> Text:
+        """One segment."""
         raise NotImplementedError
 
 
 class Dialogue(Reader):
     """By the chat template: the query is what the user says (with its system message), the document what the assistant answers."""
 
-    def render(self, query: Sequence[Message], document: str) -> list[int]:
-        text = self.template.apply_chat_template([*query, {'role': 'assistant', 'content': document}])
-        return self.tokenizer(text, add_special_tokens=False)['input_ids']
+    def render(self, query: Sequence[Message], document: list[Part]) -> Text:
+        said = content_of(document)
+        if not isinstance(said, str):  # as a text with placeholders: many templates print media of the user only
+            said = self.template.prompt(Conversation([{'role': 'user', 'content': said}], text=True)).text
+        text = self.template.apply_chat_template([*query, {'role': 'assistant', 'content': said}])
+        found = self.template.shown(text, Conversation([*query, {'role': 'assistant', 'content': content_of(document)}]))
+        return Text(list(found.input_ids), found.media) if found else Text(self.tokenizer(text, add_special_tokens=False)['input_ids'])
 
 
 class Pair(Reader):
-    """By the tokenizer's own form for two texts, with its token types; where it puts nothing between them, a line break."""
+    """By the tokenizer's own form for two texts, with its token types; where it puts nothing between them, a line break.
+
+    What shows something is read as a dialogue, where there is a chat template, else with a line break between the two.
+    """
 
     def __init__(self, template: Template):
         super().__init__(template)
@@ -207,21 +214,27 @@ class Pair(Reader):
         self.types = 'token_type_ids' in self.tokenizer.model_input_names
         self.eos = ending(self.tokenizer)
 
-    def __call__(self, query: Sequence[Message], documents: Sequence[str]) -> tuple[list[list[int]], dict[str, Any]]:
-        if not self.apart:
+    def __call__(self, query: Sequence[Message], documents: Sequence[list[Part]]) -> tuple[list[Text], dict[str, Any]]:
+        shows = media_of(query) or any(is_medium(part) for document in documents for part in document)
+        if shows and self.template.chat_template:
+            return Dialogue(self.template)(query, documents)
+        if shows or not self.apart:
             return super().__call__(query, documents)
-        text = text_of(query)
-        encoded = self.tokenizer([text] * len(documents), list(documents), return_token_type_ids=True)
+        text, others = text_of(query), [content_of(document) for document in documents]
+        encoded = self.tokenizer([text] * len(documents), others, return_token_type_ids=True)
         parts, seconds = [], []
         for index, (ids, types) in enumerate(zip(encoded['input_ids'], encoded['token_type_ids'], strict=True)):
             ids, types = self._cut(ids, types, encoded, index)
-            parts.append(ids)
+            parts.append(Text(ids))
             seconds.append(types.index(1) if 1 in types else len(types))
         return parts, {'second': seconds} if self.types else {}
 
-    def render(self, query: Sequence[Message], document: str) -> list[int]:
-        ids = self.tokenizer(f'{text_of(query)}\n{document}')['input_ids']
-        return ids if self.eos is None else [*ids, self.eos]
+    def render(self, query: Sequence[Message], document: list[Part]) -> Text:
+        body = parts_of([*query, {'content': '\n'}, {'content': document}])
+        if any(map(is_medium, body)):
+            return plainly([{'role': 'user', 'content': body}], self.template, self.eos)
+        ids = self.tokenizer(content_of(body))['input_ids']
+        return Text(ids if self.eos is None else [*ids, self.eos])
 
     def _cut(self, ids: list[int], types: list[int], encoded: Any, index: int) -> tuple[list[int], list[int]]:
         """The pair within `max_length`: tokens of the document are left out, on the side that `truncation_strategy` names."""

@@ -24,7 +24,7 @@ from swift.objectives.classes import Classes
 from swift.objectives.custom import Outputs, build, mean_of
 from swift.objectives.preference import missing
 from swift.objectives.scores import class_figures, regression_figures, set_figures
-from swift.objectives.texts import Specials, cut
+from swift.objectives.texts import Specials, Text, cut, fit_shown
 
 SINGLE, MULTI, REGRESSION = 'single_label_classification', 'multi_label_classification', 'regression'
 
@@ -158,15 +158,20 @@ class SequenceClassification(Objective):
 
 def _read(talk: Conversation, template: Template, specials: Specials) -> Sample:
     """What the model reads of a row. Text without a chat template stands between the tokenizer's own special tokens."""
-    if talk.images or talk.videos or talk.audios:
-        raise RowError('the row holds media, which classifiers of text can not read')
-    ids = template.prompt(talk).input_ids
+    prompt = template.prompt(talk)
     if not talk.text and template.use_chat_template:
         specials = Specials((), ())
+    text = _text(prompt.input_ids, specials, template) if prompt.media is None else fit_shown(prompt.text, talk, specials, template)
+    media = None if text.shown is None else [text.shown]
+    return Sample(text.ids, [IGNORE_INDEX] * len(text.ids), media=media, channel=talk.channel, source=talk.source)
+
+
+def _text(ids: list[int], specials: Specials, template: Template) -> Text:
+    """A text that shows nothing. Raises RowError."""
     ids = ids[len(specials.before) :] if tuple(ids[: len(specials.before)]) == specials.before else ids
     if not ids:
         raise RowError('the text of this row is empty')
     kept = cut(ids, specials.before, specials.after, template)
     if isinstance(kept, RowError):
         raise kept
-    return Sample(kept, [IGNORE_INDEX] * len(kept), channel=talk.channel, source=talk.source)
+    return Text(kept)

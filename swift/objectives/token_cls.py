@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swift.core.errors import RowError, RowTooLong
+from swift.core.media import media_of
 from swift.core.types import IGNORE_INDEX, Actors, Batch, Conversation, Loss, Sample, Template
 from swift.objectives.base import Objective
 from swift.objectives.classes import Classes
@@ -135,6 +136,9 @@ class TokenClassification(Objective):
 
 def _sample(talk: Conversation, ids: list[int], ranges: list[tuple[int, int]], specials: Specials, template: Template) -> Sample:
     """The sample of one text, cut to max_length; words of which nothing is left go with their tokens."""
+    if media_of(talk.messages):
+        kinds = ', '.join(sorted({f'{kind}s' for kind, _ in media_of(talk.messages)}))
+        raise RowError(f'the row has {kinds}, but classes are given to words, which are read as plain text;', hint='use --task_type seq_cls')
     if not ids:
         raise RowError('the text of this row is empty')
     before, after = list(specials.before), list(specials.after)

@@ -10,6 +10,8 @@ from typing import Any
 
 from swift.core.errors import SwiftError
 from swift.core.jsonl import append_to_jsonl
+from swift.pipelines.chat_media import ChatMedia
+from swift.template.runs import media_kinds
 
 HELP = """Commands: clear (forget the conversation), reset-system (set another system prompt), multi-line (end each message
 with a line that holds only #; single-line goes back), help, exit or quit. Ctrl-C stops an answer, Ctrl-D leaves."""
@@ -18,20 +20,22 @@ with a line that holds only #; single-line goes back), help, exit or quit. Ctrl-
 class Chat:
     """Asks, shows the answer, and remembers both. Prompts and hints appear only where somebody types.
 
-    `config` holds for every answer; each turn has its own seed, so a conversation can be repeated.
+    `root`: folder of relative paths of media. `config` holds for every answer; each turn has its own seed, so a conversation can be repeated.
     """
 
-    def __init__(self, engine: Any, config: Any, *, stream: bool = True, result_path: str | None = None):
+    def __init__(self, engine: Any, config: Any, *, stream: bool = True, result_path: str | None = None, root: str | None = None):
         self._engine, self._config, self._result_path = engine, replace(config, stream=True), result_path
         self._stream = stream
         self._typed = sys.stdin.isatty()
         self._many_lines = False
         self._messages: list[dict[str, Any]] = []
         self._said: list[dict[str, Any]] = []
+        kinds = media_kinds(engine.template)
+        self._media = ChatMedia(kinds, lambda question: input(question if self._typed else ''), root=root, patient=self._typed)
 
     def run(self) -> list[dict[str, Any]]:
         """Until the end of the input, `exit` or `quit`. Returns one row for each answer."""
-        self._hint(f'{self._engine.name} listens. {HELP}')
+        self._hint(f'{self._engine.name} listens. {self._help}')
         if self._typed:
             with suppress(ImportError):
                 import readline  # noqa: F401 - gives input() editing and history
@@ -42,6 +46,10 @@ class Chat:
             if not self._obeyed(word) and word:
                 self._turn(text)
         return self._said
+
+    @property
+    def _help(self) -> str:
+        return '\n'.join(filter(None, (HELP, self._media.help)))
 
     def _inputs(self) -> Iterator[str]:
         interrupts = 0
@@ -77,6 +85,7 @@ class Chat:
         """Carry out a command; False when the text is a question."""
         if word == 'clear':
             self._messages = [m for m in self._messages if m['role'] == 'system']
+            self._media.waiting = []
             self._hint('(forgotten)')
         elif word in ('multi-line', 'single-line'):
             self._many_lines = word == 'multi-line'
@@ -89,13 +98,25 @@ class Chat:
             self._messages = [{'role': 'system', 'content': system}] if system else []
             self._hint('(new system prompt; the conversation starts again)')
         elif word == 'help':
-            self._hint(HELP)
+            self._hint(self._help)
         else:
             return False
         return True
 
     def _turn(self, text: str) -> None:
-        self._messages.append({'role': 'user', 'content': text})
+        try:
+            message = self._media.message(text)
+        except KeyboardInterrupt:
+            self._hint('\n(dropped)')
+            return
+        except SwiftError as error:
+            print(f'swift infer: {error}', file=sys.stderr)
+            return
+        if message is None:
+            names = ', '.join(f'{kind} {reference[:80]}' for kind, reference in self._media.waiting)
+            self._hint(f'({names}: shown with your next message; clear forgets)')
+            return
+        self._messages.append(message)
         config = replace(self._config, seed=self._config.seed + len(self._said))
         try:
             answer = show(self._engine.infer([{'messages': self._messages}], config)[0], piecewise=self._stream)

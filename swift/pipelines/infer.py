@@ -12,6 +12,7 @@ from swift.arguments.methods import METHODS
 from swift.core.errors import DatasetError, RowError, SwiftError
 from swift.core.jsonl import append_to_jsonl
 from swift.core.log import get_logger
+from swift.core.media import is_medium
 from swift.pipelines.base import SwiftPipeline
 
 logger = get_logger()
@@ -50,7 +51,7 @@ class SwiftInfer(SwiftPipeline):
             return ScoringChat(self.scorer, plain=not self.args.use_chat_template, result_path=self.result_path).run()
         from swift.pipelines.chat import Chat
 
-        chat = Chat(self.engine, request_config(self.args), stream=bool(self.args.stream), result_path=self.result_path)
+        chat = Chat(self.engine, request_config(self.args), stream=bool(self.args.stream), result_path=self.result_path, root=self.args.root_image_dir)
         return chat.run()
 
     def _answer_rows(self) -> list[dict[str, Any]]:
@@ -196,6 +197,8 @@ def question_of(conversation: Any) -> tuple[Any, str | None]:
     labels = None
     if messages and messages[-1].get('role') == 'assistant' and not conversation.text:
         labels = messages.pop().get('content')
+        if isinstance(labels, list):  # an answer in parts
+            labels = ''.join(part.get('text') or '' for part in labels if isinstance(part, dict))
     if not messages:
         raise RowError('the row asks nothing: it has no message before the answer', conversation.source)
     return replace(conversation, messages=messages), labels
@@ -293,7 +296,12 @@ def score_row(result: Any, talk: Any) -> dict[str, Any]:
 
 
 def _shown(content: Any) -> str:
-    return content if isinstance(content, str) else str(content)
+    """A message as the terminal shows it: media by their names."""
+    from swift.media.refs import name_of
+
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else str(content or '')
+    return ''.join(f'[{part["type"]} {name_of(part[part["type"]])}]' if is_medium(part) else str(part.get('text') or '') for part in content)
 
 
 def _report(rows: list[dict[str, Any]], seconds: float, path: str) -> None:

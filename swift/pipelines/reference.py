@@ -41,8 +41,9 @@ class Reference:
 NO_REFERENCE = Reference(None, None)
 
 
-def build_reference(args: Any, model: Any, plan: Any, first: Any, data: Any, objective: Any) -> Reference:
-    """The reference that `args` (RlhfArgs) asks for, run the way of `plan`; `first`: samples for the start-up check.
+def build_reference(args: Any, model: Any, plan: Any, first: Any, data: Any, objective: Any, template: Any) -> Reference:
+    """The reference that `args` (RlhfArgs) asks for, run the way of `plan`; `first`: samples for the start-up check; `template`
+    reads what samples show.
 
     Call it before a checkpoint's weights are put into `model`: the reference is what training started from.
     """
@@ -51,7 +52,7 @@ def build_reference(args: Any, model: Any, plan: Any, first: Any, data: Any, obj
     if args.precompute_ref_log_probs:
         from swift.pipelines.reference_logps import with_reference_logps
 
-        return Reference(plan, with_reference_logps(data, args, make.folder(), make.adapters(), make.opened))
+        return Reference(plan, with_reference_logps(data, args, make.folder(), make.adapters(), make.opened, template.read_media))
     if args.sync_ref_model:
         return _following(make, data)
     view = make.inside()

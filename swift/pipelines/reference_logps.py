@@ -1,7 +1,7 @@
 """`--precompute_ref_log_probs true`: what the reference says about every labelled token, computed once and kept on disk.
 
-The key is content: the tokens' own key, the files of the reference, and the settings that change what it computes. The work
-is shared by all processes; each takes its turn of every round, so that none waits long.
+The key is content: the tokens' own key, the files of the reference, the settings that change what it computes, and the files that
+samples show. The work is shared by all processes; each takes its turn of every round, so that none waits long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from swift.core.dist import is_master, local_rank, rank, world_size
+from swift.core.errors import RowError
 from swift.core.log import get_logger
 from swift.core.types import Sample
 from swift.dataset.encode import cache_root
@@ -45,8 +46,11 @@ START = ('lora_rank', 'lora_alpha', 'use_rslora', 'use_dora', 'target_modules', 
 Reference = Callable[[], AbstractContextManager[tuple[Any, Any, Any]]]
 """Opens (actor, its plan, device); closing it frees the model."""
 
+Read = Callable[[Sample], Sample]
+"""Reads what a sample shows (`Template.read_media`)."""
 
-def with_reference_logps(data: Any, args: Any, model_dir: str, adapters: Sequence[str], open_reference: Reference) -> Any:
+
+def with_reference_logps(data: Any, args: Any, model_dir: str, adapters: Sequence[str], open_reference: Reference, read: Read) -> Any:
     """`data` (pipelines.data.Encoded) with `extra['reference_logps']` in every sample.
 
     `open_reference` is called only if values are missing; all processes call this together.
@@ -62,7 +66,7 @@ def with_reference_logps(data: Any, args: Any, model_dir: str, adapters: Sequenc
             return opened[0]
 
         parts = {
-            title: WithValues(samples, _values(samples, identity, args, title, reference), NAME)
+            title: WithValues(samples, _values(samples, identity, args, title, reference, read), NAME)
             for title, samples in (('train', data.train), ('val', data.val))
             if samples is not None
         }
@@ -98,8 +102,28 @@ def _files(folder: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _values(samples: Any, identity: str, args: Any, title: str, reference: Callable[[], Any]) -> Values:
-    key = hashlib.blake2b(f'{store_key(samples)}|{identity}'.encode(), digest_size=16).hexdigest()
+def shown_files(samples: Iterable[Sample]) -> str:
+    """A digest of size and time of every local file that samples show; '' where they show nothing."""
+    names: set[str] = set()
+    for sample in samples:
+        for shown in sample.media or ():
+            for _, reference in shown['media'] if shown else ():
+                names.update(reference if isinstance(reference, list) else [reference])
+    if not names:
+        return ''
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(names):
+        try:
+            state = os.stat(name)
+            digest.update(f'{name}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
+        except (OSError, ValueError):  # a URL, or a file that is missing
+            digest.update(f'{name}\n'.encode())
+    return digest.hexdigest()
+
+
+def _values(samples: Any, identity: str, args: Any, title: str, reference: Callable[[], Any], read: Read) -> Values:
+    shown = group.broadcast(shown_files(samples[index] for index in range(len(samples))) if is_master() else None)
+    key = hashlib.blake2b(f'{store_key(samples)}|{identity}{shown and "|" + shown}'.encode(), digest_size=16).hexdigest()
     keep = args.load_from_cache_file
     path = cache_root() / 'values' / (key if keep else f'once-{key}-{group.broadcast(f"{os.getpid()}-{time.time_ns()}")}')
     if not keep and local_rank() == 0:
@@ -109,7 +133,10 @@ def _values(samples: Any, identity: str, args: Any, title: str, reference: Calla
         return Values(path)
     begun = time.monotonic()
     actor, plan, device = reference()
-    _write(path, samples, actor, plan, device, {'samples': len(samples), 'of': title})
+    unread: list[int] = []
+    _write(path, samples, _Reader(samples, read, unread), actor, plan, device, {'samples': len(samples), 'of': title})
+    if any(group.gather(bool(unread))) and keep and local_rank() == 0:  # such a row may be readable another time
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
     group.barrier()
     values = Values(path)
     logger.info('reference: log-probabilities of %s %s samples in %.1f s', f'{len(samples):,}',
@@ -117,7 +144,26 @@ def _values(samples: Any, identity: str, args: Any, title: str, reference: Calla
     return values
 
 
-def _write(path: Path, samples: Any, actor: Any, plan: Any, device: Any, facts: dict[str, Any]) -> None:
+class _Reader:
+    """Samples by index with what they show; for one that can't be read a text as long, its index in `unread`."""
+
+    def __init__(self, samples: Any, read: Read, unread: list[int]):
+        self._samples, self._read, self._unread = samples, read, unread
+
+    def __call__(self, index: int) -> Sample:
+        sample = self._samples[index]
+        try:
+            return self._read(sample)
+        except RowError:  # such a row is left out when its batch is made
+            self._unread.append(index)
+            return replace(sample, media=None, input_ids=list(sample.input_ids[-1:]) * len(sample))
+
+    def spoil(self, index: int, values: np.ndarray) -> np.ndarray:
+        """The values of a sample, none of them a number where it was not read."""
+        return np.full_like(values, np.nan) if index in self._unread else values
+
+
+def _write(path: Path, samples: Any, fetch: _Reader, actor: Any, plan: Any, device: Any, facts: dict[str, Any]) -> None:
     """Compute and write; on every machine the first process writes, unless it has the values already."""
     error: BaseException | None = None
     writes = local_rank() == 0 and not has_values(path)
@@ -129,7 +175,7 @@ def _write(path: Path, samples: Any, actor: Any, plan: Any, device: Any, facts: 
             except Exception as problem:
                 error = problem
         group.first_error(error)
-        for values in _rounds(samples, actor, plan, device):
+        for values in _rounds(samples, fetch, actor, plan, device):
             try:
                 if writer is not None and error is None:
                     writer.add(values)
@@ -143,7 +189,7 @@ def _write(path: Path, samples: Any, actor: Any, plan: Any, device: Any, facts: 
         group.first_error(error)
 
 
-def _rounds(samples: Any, actor: Any, plan: Any, device: Any) -> Iterator[list[np.ndarray]]:
+def _rounds(samples: Any, fetch: _Reader, actor: Any, plan: Any, device: Any) -> Iterator[list[np.ndarray]]:
     """Values of samples in their order: a round is one batch for each process."""
     batches = list(_batches(samples.lengths, plan.flat))
     for start in range(0, len(batches), world_size()):
@@ -151,7 +197,8 @@ def _rounds(samples: Any, actor: Any, plan: Any, device: Any) -> Iterator[list[n
         found, error = [], None
         try:
             if mine < len(batches):
-                found = reference_values([samples[index] for index in batches[mine]], actor, plan, device)
+                values = reference_values([fetch(index) for index in batches[mine]], actor, plan, device)
+                found = [fetch.spoil(index, each) for index, each in zip(batches[mine], values, strict=True)]
         except Exception as problem:
             error = problem
         group.first_error(error)

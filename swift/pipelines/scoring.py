@@ -163,7 +163,7 @@ def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list
     """For a reranker: every document of the row with its query."""
     from swift.objectives.embedding import grouped
     from swift.objectives.preference import missing
-    from swift.objectives.texts import text_of
+    from swift.objectives.texts import parts_of
 
     reader = objective.reader(template)
     results: list[Sample | RowError] = []
@@ -172,7 +172,7 @@ def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list
         try:
             if not documents:
                 raise missing(talk, 'document to judge', 'document, positive or negative (lists of texts)')
-            parts, facts = reader(talk.messages, [text_of(document) for document in documents])
+            parts, facts = reader(talk.messages, [parts_of(document) for document in documents])
             results.append(grouped(parts, replace(talk, label=None), {'positives': len(talk.positives or []), 'query': 0, **facts}))
         except RowError as error:
             results.append(error.at(talk.source))
@@ -183,21 +183,31 @@ def ranked(talks: Sequence[Conversation], objective: Any, template: Any) -> list
 
 
 class Forward:
-    """`samples → outputs of each` by the training's own collate and forward, flat where the model is the same flat."""
+    """`samples → outputs of each` by the training's own collate and forward, flat where the model is the same flat.
+
+    How the model is run is found out on texts, and anew on the first samples that show something.
+    """
 
     def __init__(self, task: str, objective: Any, model: Any, tokenizer: Any):
+        self._task, self._objective, self._model = task, objective, model
+        self._device = next(model.parameters()).device
+        self._seen_media, self._padded = False, False
+        self._plan(text_samples(tokenizer))
+
+    def _plan(self, samples: Sequence[Sample]) -> None:
         from swift.core.types import Actors
         from swift.trainers import selfcheck
         from swift.trainers.forward import ModelActor
 
-        plan = selfcheck.plan(model, text_samples(tokenizer))
-        self._task, self._objective, self._padded = task, objective, not plan.flat
-        self._actors = Actors(ModelActor(model, plan))
-        self._device = next(model.parameters()).device
+        plan = selfcheck.plan(self._model, samples, flat=not self._padded)
+        self._padded, self._actors = not plan.flat, Actors(ModelActor(self._model, plan))
 
     def __call__(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         import torch
 
+        if not self._seen_media and (shown := [sample for sample in samples if any(sample.media or ())]):
+            self._seen_media = True
+            self._plan(shown)
         batch = self._objective.collate(samples, padded=self._padded).to(self._device)
         with torch.inference_mode():
             outputs = self._outputs(batch)

@@ -229,7 +229,7 @@ class TrainingRun:
 
         if 'reference' not in self.objective.roles:
             return plan, NO_REFERENCE
-        reference = build_reference(self.args, self.model, plan, self.first, self.data, self.objective)
+        reference = build_reference(self.args, self.model, plan, self.first, self.data, self.objective, self.template)
         self.data = reference.data
         return reference.plan, reference
 

@@ -339,6 +339,18 @@ class Template:
         shown, row = self._showing.encode(shown)
         return row.ids, self._showing.recipe(shown)
 
+    def shown(self, text: str, conversation: Conversation, limit: int | None = None) -> Prompt | None:
+        """A rendered text as tokens with the media of its conversation in it; None where that shows nothing.
+
+        More than `limit` tokens are cut by the truncation strategy, a medium stays whole or goes; with `delete` the caller sees the
+        length. Raises RowError for a tag or a media token that no medium belongs to.
+        """
+        rendered = self._showing_what(Rendered(text, []), conversation)
+        if not rendered.shown:
+            return None
+        rendered, row = self._showing.encode(rendered, limit, self.truncation_strategy)
+        return Prompt(row.ids, rendered.text, media=self._showing.recipe(rendered))
+
     def read_media(self, sample: Sample) -> Sample:
         """A stored sample with what it shows made into tensors. Raises RowError naming a file that can't be read."""
         return self._showing.read(sample)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swift.core.tensors import concatenated, stacked
 from swift.core.types import Batch, Media
 from swift.tuners.parts import parts_of
 
@@ -36,7 +36,7 @@ def media_inputs(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
         return {}
     inputs = dict(_aligned(batch, shown))
     for name in _names(shown, 'listed'):
-        inputs[name] = _cat([media.listed[name] for media in shown if media and name in media.listed])
+        inputs[name] = concatenated([media.listed[name] for media in shown if media and name in media.listed])
     inputs.update(_nested(batch, shown))
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
 
@@ -55,36 +55,20 @@ def _aligned(batch: Batch, shown: Sequence[Media | None]) -> Iterator[tuple[str,
             for media, size in zip(shown, sizes, strict=True)
         ]
         if batch.flat:
-            yield name, _cat(rows)[None]
+            yield name, concatenated(rows)[None]
         else:
-            yield name, torch.stack(_alike(rows, first=batch.input_ids.shape[1]))
+            yield name, stacked(rows, batch.input_ids.shape[1])
 
 
 def _nested(batch: Batch, shown: Sequence[Media | None]) -> Iterator[tuple[str, Tensor]]:
     """[1, N, …] flat or [S, N, …] padded; zeros stand for media that a row does not have."""
     for name in _names(shown, 'nested'):
         if batch.flat:
-            yield name, _cat([media.nested[name] for media in shown if media and name in media.nested])[None]
+            yield name, concatenated([media.nested[name] for media in shown if media and name in media.nested])[None]
             continue
         like = next(media.nested[name] for media in shown if media and name in media.nested)
         rows = [media.nested[name] if media and name in media.nested else like.new_zeros(0, *like.shape[1:]) for media in shown]
-        yield name, torch.stack(_alike(rows, first=max(len(row) for row in rows)))
-
-
-def _cat(values: list[Tensor]) -> Tensor:
-    """Joined along the first dimension; where further dimensions differ (tiles, frames, time), the shorter are filled with zeros."""
-    return values[0] if len(values) == 1 else torch.cat(_alike(values))
-
-
-def _alike(values: list[Tensor], first: int | None = None) -> list[Tensor]:
-    """Tensors of the same trailing shape, and of `first` entries if that is given, filled up with zeros."""
-    widest = [max(value.shape[axis] for value in values) for axis in range(1, values[0].dim())]
-    out = []
-    for value in values:
-        wanted = [len(value) if first is None else first, *widest]
-        pads = [pad for have, want in zip(reversed(value.shape), reversed(wanted), strict=True) for pad in (0, want - have)]
-        out.append(F.pad(value, pads) if any(pads) else value)
-    return out
+        yield name, stacked(rows, max(map(len, rows)))
 
 
 def own_positions(base: nn.Module, batch: Batch) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from swift.core.media import bind
@@ -18,19 +18,19 @@ def root(factory: Any) -> Any:
     return _ROOT.setdefault('root', factory.mktemp('shown'))
 
 
-@lru_cache(maxsize=None)
+@cache
 def model_dir(family: str) -> str:
     """The directory of the tiny model of a family, made once a session. Read only."""
     return save_vlm(_ROOT['root'] / family, family)
 
 
-@lru_cache(maxsize=None)
+@cache
 def file_of(kind: str, seed: int) -> str:
     """A file of noise."""
     return save_medium(str(_ROOT['root'] / f'{kind}{seed}'), kind, seed)
 
 
-@lru_cache(maxsize=None)
+@cache
 def template_of(family: str, **settings: Any) -> Any:
     """The template of a family's processor, with settings of TemplateArgs."""
     from transformers import AutoProcessor

@@ -1,7 +1,7 @@
 """Tiny random multimodal models with their real processors, made offline.
 
-`save_vlm(path, family)` writes a directory that `AutoProcessor` and the architecture's own class load: random weights of
-two layers, a tokenizer with the family's special tokens, the family's processor with small sizes, and its chat template.
+`save_vlm(path, family)` writes a directory that `AutoProcessor` and the architecture's own class load: random weights
+of two layers, a tokenizer with the family's special tokens, its processor with small sizes, and its chat template.
 What a family is (tokens, template, sizes) stands in vlm_facts.json.
 """
 
@@ -64,11 +64,13 @@ def check_family(family: str, path: str) -> dict[str, Any]:
 def habits_of(family: str) -> dict[str, Any]:
     """How rows are made for the family: the fields of `vlm_check.Habits`."""
     facts = family_facts(family)
-    return dict(media=media_of(family)) | {name: facts[name] for name in ('bare', 'single', 'discrete', 'part', 'call') if name in facts}
+    return dict(media=media_of(family)) | {
+        name: facts[name] for name in ('bare', 'single', 'discrete', 'part', 'call') if name in facts
+    }
 
 
 def model_types() -> list[str]:
-    """Every architecture of transformers that reads images, videos or audio beside text, and the families of our own facts."""
+    """Every architecture of transformers that reads media beside text, and the families of our own facts."""
     return list(dict.fromkeys([*_classes(), *FAMILIES]))
 
 

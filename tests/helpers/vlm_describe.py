@@ -79,7 +79,10 @@ def _joined(alone: list[Any], both: Any, name: str) -> str:
     if first.dim() != joined.dim() or second.dim() != joined.dim():
         return '= other rank'
     for dim in range(1, joined.dim()):
-        if first.shape[:dim] == second.shape[:dim] == joined.shape[:dim] and first.shape[dim + 1 :] == second.shape[dim + 1 :]:
+        if (
+            first.shape[:dim] == second.shape[:dim] == joined.shape[:dim]
+            and first.shape[dim + 1 :] == second.shape[dim + 1 :]
+        ):
             if torch.equal(torch.cat([first, second], dim), joined):
                 return f'= cat, dim {dim}'
     padded = [_to(value, joined.shape[1:]) for value in (first, second)]
@@ -109,7 +112,8 @@ def _offsets(subject: Subject, kind: str) -> str:
     if not offsets:
         return 'not returned' if offsets is None else 'empty'
     first = offsets[0][0]
-    return f'{[len(row) for row in offsets]} of {first["type"]} {first["text"]!r} → {first["replacement"][:60]!r} ({len(first["replacement"])})'
+    text, new = first['text'], first['replacement']
+    return f'{[len(row) for row in offsets]} of {first["type"]} {text!r} → {new[:60]!r} ({len(new)})'
 
 
 def _nested(subject: Subject, kind: str) -> bool:

@@ -76,42 +76,51 @@ def chat_template(style: dict[str, Any], marks: dict[str, str]) -> str:
     """A Jinja template from a style (see vlm_facts.json) and what stands for an image, a video, an audio.
 
     A style has a `start`, [before, after] for system, user, assistant (and `tool`, default user), and the `prompt` that
-    opens an answer (default: what stands before an assistant's content). In a mark `{n}` is the number of that medium in
-    the conversation. `media_first` in a style puts the media of a message in front of its texts.
+    opens an answer (default: what stands before an assistant's content). `media_first` puts the media of a message in
+    front of its texts; `gap` stands between what is before a user's content and a text there, not a medium; with
+    `system_in_user` a system message opens the user's turn. In a mark, `{n}` is the number of that medium so far.
     """
     roles = {role: style[role] for role in ('system', 'user', 'assistant')} | {'tool': style.get('tool', style['user'])}
-    kinds = ('image', 'video', 'audio')
-    shown = '{% macro shown(part) %}' + ''.join(
-        f"{{% {'elif' if position else 'if'} part['type'] == '{kind}' %}}{_mark(kind, marks[kind])}"
-        for position, kind in enumerate(kind for kind in kinds if kind in marks)
+    before_user = _literal(style['user'][0])
+    if style.get('system_in_user'):
+        before_user = "{% if not loop.previtem or loop.previtem['role'] != 'system' %}" + before_user + '{% endif %}'
+    if gap := style.get('gap'):
+        before_user += "{% if content is string or content[0]['type'] == 'text' %}" + _literal(gap) + '{% endif %}'
+    turns = [
+        f"{{% {'if' if role == 'system' else 'elif'} message['role'] == '{role}' %}}"
+        + (before_user if role == 'user' else _literal(before))
+        + _content(style.get('media_first', False))
+        + _literal(after)
+        for role, (before, after) in roles.items()
+    ]
+    return ''.join(
+        [
+            _literal(style.get('start', '')),
+            '{% set seen = namespace(image=0, video=0, audio=0) %}',
+            _shown(marks),
+            "{% for message in messages %}{% set content = message['content'] %}",
+            *turns,
+            '{% endif %}{% endfor %}{% if add_generation_prompt %}',
+            _literal(style.get('prompt', style['assistant'][0])),
+            '{% endif %}',
+        ]
     )
-    shown += '{% endif %}{% endmacro %}'
+
+
+def _content(media_first: bool) -> str:
+    """A message's content, a string or parts."""
     media = "{% for part in content if part['type'] != 'text' %}{{ shown(part) }}{% endfor %}"
     texts = "{% for part in content if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-    mixed = "{% for part in content %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ shown(part) }}{% endif %}{% endfor %}"
-    counters = ', '.join(f'{kind}=0' for kind in kinds)
-    body = [
-        _literal(style.get('start', '')),
-        f'{{% set seen = namespace({counters}) %}}' + shown,
-        '{% for message in messages %}{% set content = message["content"] %}',
-        *(
-            _turn(role, before, after, first)
-            for first, (role, (before, after)) in zip((1, 0, 0, 0), roles.items(), strict=True)
-        ),
-        '{% endif %}{% endfor %}',
-        '{% if add_generation_prompt %}' + _literal(style.get('prompt', roles['assistant'][0])) + '{% endif %}',
-    ]
-    return ''.join(body).replace(
-        '@content',
-        '{% if content is string %}{{ content }}{% else %}'
-        + (media + texts if style.get('media_first') else mixed)
-        + '{% endif %}',
-    )
+    parts = media + texts if media_first else '{% for part in content %}{{ shown(part) }}{% endfor %}'
+    return '{% if content is string %}{{ content }}{% else %}' + parts + '{% endif %}'
 
 
-def _turn(role: str, before: str, after: str, first: int) -> str:
-    test = f"{{% {'if' if first else 'elif'} message['role'] == '{role}' %}}"
-    return test + _literal(before) + '@content' + _literal(after)
+def _shown(marks: dict[str, str]) -> str:
+    """A macro: the text of a part, or the mark of its medium."""
+    kinds = [kind for kind in ('image', 'video', 'audio') if kind in marks]
+    cases = [f"{{% elif part['type'] == '{kind}' %}}{_mark(kind, marks[kind])}" for kind in kinds]
+    text = "{% macro shown(part) %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    return text + ''.join(cases) + '{% endif %}{% endmacro %}'
 
 
 def _mark(kind: str, mark: str) -> str:

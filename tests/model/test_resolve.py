@@ -72,9 +72,11 @@ def test_what_is_not_there_is_said(tmp_path):
         resolve_model_dir(str(tmp_path / 'file'))
 
 
-def test_a_folder_of_runs_is_ambiguous(tiny_dir, tmp_path):
+def test_a_folder_of_one_run_is_that_run_and_of_several_ambiguous(tiny_dir, tmp_path):
     shutil.copytree(tiny_dir, tmp_path / 'v0-20260101-120000' / 'checkpoint-1')
-    with pytest.raises(ModelError, match='holds 1 runs; say which one: v0-2026'):
+    assert resolve_model_dir(str(tmp_path)).model_dir == str(tmp_path / 'v0-20260101-120000' / 'checkpoint-1')
+    shutil.copytree(tiny_dir, tmp_path / 'v1-20260102-120000' / 'checkpoint-1')
+    with pytest.raises(ModelError, match='holds 2 runs; say which one: v0-2026'):
         resolve_model_dir(str(tmp_path))
 
 

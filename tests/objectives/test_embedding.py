@@ -13,7 +13,7 @@ from swift.core.types import Actors, Conversation, Sample
 from swift.objectives import get_objective
 from swift.objectives.custom import loss_map
 from swift.objectives.pool import pool
-from swift.objectives.texts import encode_texts
+from swift.objectives.texts import Text, encode_texts
 from swift.template import get_template
 from swift.trainers.attention import use_segments
 from swift.trainers.forward import ModelActor, Plan
@@ -78,18 +78,19 @@ def plain(tokenizer, **fields):
 def test_texts_are_what_the_tokenizer_says_and_end_in_eos_for_the_last_token(tokenizer, bert_tokenizer):
     texts = ['hello world', '你好', 'a']
     own = [tokenizer(text)['input_ids'] for text in texts]
-    assert encode_texts([said(text) for text in texts], plain(tokenizer), end=False) == own
-    assert encode_texts([said(text) for text in texts], plain(tokenizer), end=True) == [[*ids, tokenizer.eos_token_id] for ids in own]
+    assert [text.ids for text in encode_texts([said(text) for text in texts], plain(tokenizer), end=False)] == own
+    ended = [text.ids for text in encode_texts([said(text) for text in texts], plain(tokenizer), end=True)]
+    assert ended == [[*ids, tokenizer.eos_token_id] for ids in own]
     for end in (False, True):
-        assert encode_texts([said('a b')], plain(bert_tokenizer), end=end) == [[2, 4, 5, 3]]
+        assert encode_texts([said('a b')], plain(bert_tokenizer), end=end) == [Text([2, 4, 5, 3])]
 
 
 def test_an_instruction_stands_in_front_and_the_chat_template_only_when_asked_for(tokenizer):
     messages = [{'role': 'system', 'content': 'Find: '}, *said('hello')]
-    assert encode_texts([messages], plain(tokenizer), end=False) == [tokenizer('Find: hello')['input_ids']]
+    assert encode_texts([messages], plain(tokenizer), end=False) == [Text(tokenizer('Find: hello')['input_ids'])]
     rendered = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
-    (ids,) = encode_texts([messages], get_template(tokenizer), end=True)
-    assert ids == [*rendered, tokenizer.eos_token_id] or ids == rendered
+    (text,) = encode_texts([messages], get_template(tokenizer), end=True)
+    assert text.ids == [*rendered, tokenizer.eos_token_id] or text.ids == rendered
 
 
 def test_long_texts_are_refused_or_cut_between_their_special_tokens(bert_tokenizer):
@@ -97,7 +98,7 @@ def test_long_texts_are_refused_or_cut_between_their_special_tokens(bert_tokeniz
     (error,) = encode_texts(texts, plain(bert_tokenizer, max_length=6), end=False)
     assert isinstance(error, RowError) and '8 tokens, more than max_length 6' in str(error)
     right, left = (
-        encode_texts(texts, plain(bert_tokenizer, max_length=6, truncation_strategy=side), end=False)[0] for side in ('right', 'left')
+        encode_texts(texts, plain(bert_tokenizer, max_length=6, truncation_strategy=side), end=False)[0].ids for side in ('right', 'left')
     )
     assert right == [2, 4, 5, 6, 7, 3] and left == [2, 6, 7, 8, 9, 3]
     assert right == bert_tokenizer('a b c d e f', truncation=True, max_length=6)['input_ids']
@@ -139,7 +140,7 @@ def test_how_many_texts_of_a_row_are_used(tokenizer):
     (dict(loss_type='online_contrastive'), talk('a', ['b'], label=0.5), 'label is 0.5, but online_contrastive needs 1 (similar) or 0'),
     ({}, talk('a', ['b'], label=0.3), 'label is 0.3, but infonce takes every positive as one; train scores with --loss_type cosine_similarity'),
     ({}, talk(' ', ['b']), 'a text of this row is empty'),
-    ({}, Conversation([{'role': 'user', 'content': [{'type': 'image', 'image': 'x'}]}], positives=[said('b')], source='f.jsonl:1'), 'holds media'),
+    ({}, Conversation([{'role': 'user', 'content': [{'type': 'image', 'image': 'x'}]}], positives=[said('b')], source='f.jsonl:1'), 'the row has images, but the model reads text only'),
 ])  # fmt: skip
 def test_a_row_that_does_not_fit_says_why(tokenizer, fields, row, what):
     good = talk('a', ['b'], ['c'], label=1)

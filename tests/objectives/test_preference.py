@@ -73,10 +73,11 @@ def test_a_margin_that_is_no_number_names_row_and_column(template):
     assert isinstance(error, RowError) and str(error).startswith('rows.jsonl:3: margin must be a number')
 
 
-def test_media_are_refused_instead_of_left_out():
-    part = Sample([1, 2], [-100, 2], media={'pixel_values': torch.zeros(1)})
-    with pytest.raises(RowError, match='rows.jsonl:3: the row has images, videos or audios'):
-        joined([part, part], talk())
+def test_every_answer_keeps_what_it_shows():
+    chosen, rejected, text = (Sample([1, 2], [-100, 2], media=media) for media in ([{'text': 'a'}], [{'text': 'b'}], None))
+    assert joined([chosen, rejected], talk()).media == [{'text': 'a'}, {'text': 'b'}]
+    assert joined([text, rejected], talk()).media == [None, {'text': 'b'}]
+    assert joined([text, text], talk()).media is None
 
 
 @pytest.mark.parametrize('side', ['chosen', 'rejected', 'second rejected'])

@@ -1,5 +1,5 @@
 """Trainings in a process of their own: `job.py interrupt RUN_DIR` and, under torchrun, `job.py ddp OUT_DIR` and
-`job.py methods OUT_DIR RUN RUN …`."""
+`job.py methods OUT_DIR RUN RUN …` or `job.py shown OUT_DIR RUN RUN …`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import time
 import traceback
 
 import torch
-from transformers import TrainerCallback
+
+import swift  # noqa: F401  (before transformers, for which it may stand in for torchvision)
+
+from transformers import TrainerCallback  # isort: skip
 
 from swift.core.dist import rank, world_size
 from swift.parallel import group
@@ -95,6 +98,64 @@ def method_run(out: str, name: str) -> dict:
     })  # fmt: skip
 
 
+def shown(out: str) -> None:
+    """Every named run (`llava-full`) on rows of which one process gets the pictures and the other one texts."""
+    for name in sys.argv[3:]:
+        try:
+            result = shown_run(out, name)
+            found = {'log': without_clock(result['log_history']), 'weights': stored_weights(result['last_model_checkpoint'])}
+        except Exception:
+            found = traceback.format_exc()
+        if rank() == 0:
+            torch.save(found, os.path.join(out, name + '.pt'))
+    if rank() == 0:
+        print(json.dumps({'runs': len(sys.argv) - 3, 'processes': world_size()}))
+    group.stop_group()
+
+
+def shown_run(out: str, name: str) -> dict:
+    """3 steps of 4 rows, two each where there are two processes; everything learns. Expects what `shown_files` wrote."""
+    from swift.pipelines.train import sft_main
+
+    family, tuner = name.rsplit('-', 1)
+    adapter = {'lora_rank': 4, 'lora_dropout': 0.0} if tuner == 'lora' else {}
+    return sft_main({
+        'model': os.path.join(out, family), 'dataset': os.path.join(out, f'{family}.jsonl'), 'tuner_type': tuner, **adapter,
+        'freeze_vit': False, 'freeze_aligner': False, 'output_dir': os.path.join(out, name, str(world_size())), 'max_steps': 3,
+        'per_device_train_batch_size': 4 // world_size(), 'save_steps': 3, 'logging_steps': 1, 'learning_rate': 1e-3, 'adam_epsilon': 1e-5,
+        'dataset_shuffle': False, 'train_dataloader_shuffle': False,
+    })  # fmt: skip
+
+
+def shown_files(out: str, families: list) -> None:
+    """What the runs of the families read: two rows that show something, then two of text, three times over."""
+    from tests.helpers.vlm import media_of, save_vlm
+    from tests.helpers.vlm_media import save_medium
+
+    for family in families:
+        save_vlm(os.path.join(out, family), family)
+        kind = media_of(family)[0]
+        rows = []
+        for number in range(12):
+            said = [{'role': 'user', 'content': f'How much is {number}?'}, {'role': 'assistant', 'content': f'It is {number}.'}]
+            if number % 4 < 2:
+                said[0]['content'] = f'<{kind}>' + said[0]['content']
+                rows.append({'messages': said, f'{kind}s': [save_medium(os.path.join(out, f'{kind}{number}'), kind, number)]})
+            else:
+                rows.append({'messages': said})
+        with open(os.path.join(out, f'{family}.jsonl'), 'w') as file:
+            file.writelines(json.dumps(row) + '\n' for row in rows)
+
+
+def stored_weights(checkpoint: str) -> dict:
+    """Every tensor of a checkpoint's model or adapter."""
+    import glob
+
+    from safetensors.torch import load_file
+
+    return {k: v for path in sorted(glob.glob(os.path.join(checkpoint, '*model*.safetensors'))) for k, v in load_file(path).items()}
+
+
 def method_files(out: str, subjects: list) -> None:
     """What the runs of the subjects read."""
     from tests.helpers.methods import case_settings
@@ -115,4 +176,4 @@ def interrupt(run_dir: str) -> None:
 
 
 if __name__ == '__main__':
-    {'ddp': ddp, 'interrupt': interrupt, 'methods': methods}[sys.argv[1]](sys.argv[2])
+    {'ddp': ddp, 'interrupt': interrupt, 'methods': methods, 'shown': shown}[sys.argv[1]](sys.argv[2])

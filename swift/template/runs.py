@@ -1,0 +1,98 @@
+"""Where media lie among the tokens of a sample or a prompt, and what the model gets of them: for those who show samples to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swift.media import load
+from swift.template.rendered import Rendered, aligned
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One medium of a sample. `start`, `end`: its tokens; both 0 where they can't be told from the text around them."""
+
+    kind: str
+    reference: Any
+    size: tuple
+    """As the model sees it: image (height, width); video (frames, height, width, …); audio (samples,)."""
+    start: int = 0
+    end: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens stand for it."""
+        return self.end - self.start
+
+
+def media_kinds(template: Any) -> tuple[str, ...]:
+    """Which of image, video, audio the model takes."""
+    reader = getattr(getattr(template, '_showing', None), 'reader', None)  # a template of the user's own may read text only
+    return () if reader is None else tuple(reader.kinds)
+
+
+def sampling_rate(template: Any) -> int:
+    """Samples of a second of sound, as the model hears it."""
+    reader = template._showing.reader
+    return 16_000 if reader is None else reader.rate
+
+
+def media_runs(template: Any, ids: Sequence[int], stored: dict[str, Any] | None) -> list[Seen]:
+    """Every medium of a segment, in the order of its tokens. `stored`: what a stored sample or a prompt says that it shows."""
+    if not stored:
+        return []
+    showing, text = template._showing, stored['text']
+    shown = [(kind, reference) for kind, reference in stored['media']]
+    places = showing.reader.places(text, shown)
+    rest = {kind: iter([item for item in shown if item[0] == kind]) for kind, _, _ in places}
+    ordered = [next(rest[kind]) for kind, _, _ in places]
+    spans = _token_runs(showing, list(ids), text, shown, places)
+    return [Seen(kind, ref, _size(showing.reader, kind, ref), *span) for (kind, ref), span in zip(ordered, spans, strict=True)]
+
+
+def load_seen(template: Any, seen: Seen) -> Any:
+    """The medium within the budgets: a PIL picture, a Video, or [samples] float32. Raises RowError naming the file."""
+    reader = template._showing.reader
+    made = load(seen.kind, seen.reference, reader.budget, reader.rate)
+    if seen.kind == 'image' and (made.height, made.width) != seen.size:
+        made = made.resize(seen.size[::-1])
+    return made
+
+
+def _size(reader: Any, kind: str, reference: Any) -> tuple:
+    return reader.seen_size(reference) if kind == 'image' else reader.sizes([(kind, reference)])[0][1]
+
+
+def _token_runs(showing: Any, ids: list[int], text: str, shown: list, places: list) -> list[tuple[int, int]]:
+    """Token ranges of the placeholders of a text in `ids`."""
+    runs = showing.reader.runs(text, shown)
+    if runs is None:
+        [plain] = showing.tokens.batch([text], [[(a, b) for _, a, b in places]], [[]])
+        where = aligned(plain.ids, plain.spans, ids)
+        return [(where[a], where[b]) for a, b in plain.spans] if where else [(0, 0)] * len(places)
+    full, spans, shift = Rendered(text, []).expanded(runs).text, [], 0
+    for run in runs:
+        spans.append((run.start + shift, run.start + shift + len(run.written)))
+        shift += len(run.written) - (run.end - run.start)
+    [row] = showing.tokens.batch([full], [spans], [[]])
+    found, at = [], 0
+    for first, last in row.spans:
+        start = _find(ids, row.ids[first:last], at)
+        found.append((0, 0) if start is None else (start, start + last - first))
+        at = found[-1][1] or at
+    return found
+
+
+def _find(ids: list[int], run: list[int], start: int) -> int | None:
+    """Where a run of tokens begins in `ids`, from `start` on."""
+    while run:
+        try:
+            start = ids.index(run[0], start)
+        except ValueError:
+            return None
+        if ids[start : start + len(run)] == run:
+            return start
+        start += 1
+    return None
