@@ -3,7 +3,7 @@
     python benchmarks/multimodal_architectures.py                     # all in plain transformers, one process each
     python benchmarks/multimodal_architectures.py llava qwen2_vl      # some
     python benchmarks/multimodal_architectures.py --part 1/4          # a quarter of them
-    python benchmarks/multimodal_architectures.py --swift             # through `swift sft`, `merge-lora`, `infer` as well
+    python benchmarks/multimodal_architectures.py --swift             # through sft, merge-lora and infer as well
     python benchmarks/multimodal_architectures.py --table results.jsonl > table.md
     python benchmarks/multimodal_architectures.py --describe llava    # what the processor gives
 

@@ -11,12 +11,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from swift.core.errors import RowError, SwiftError, TemplateError
 from swift.core.media import KINDS
 from swift.core.types import Media
-from swift.media import Budget, Video, blank, load, size_of
+from swift.media import Budget, Video, blank, load, name_of, size_of
+from swift.template.counting import ImageCounter
 from swift.template.media_facts import MediaFacts
 from swift.template.roles import Roles
 
@@ -120,6 +122,16 @@ class MediaReader:
 
     def _written_for(self, sizes: tuple) -> list[str] | None:
         """What the processor writes for media of these sizes, in order of their places; None: it does not say."""
+        if sizes not in self._known and all(kind == 'image' for kind, _ in sizes) and self._counter.works:
+            return [self._counter(size) for _, size in sizes]
+        return self._tried(sizes)
+
+    @cached_property
+    def _counter(self) -> ImageCounter:
+        return ImageCounter(self.processor, self.settings.get('images_kwargs', {}), self.token('image'), self._tried)
+
+    def _tried(self, sizes: tuple) -> list[str] | None:
+        """The same by giving it blank media of these sizes."""
         if sizes not in self._known:
             text = ' '.join(self.token(kind) for kind, _ in sizes)
             media = [(kind, blank(kind, size, self.rate)) for kind, size in sizes]
@@ -151,9 +163,10 @@ class MediaReader:
         try:
             made = self._call(text, media)
         except SwiftError as error:
-            names = ', '.join(str(reference)[:200] for _, reference in shown)
+            names = ', '.join(name_of(reference) for _, reference in shown)
             raise RowError(f'{names}: {error.message}') from error
         own = [int(token) for token in made['input_ids'][0]]
+        self._check_runs(own, ids, shown)
         result = Media()
         for name, value in made.items():
             if name in _NOT_INPUTS or not hasattr(value, 'shape'):
@@ -166,6 +179,16 @@ class MediaReader:
             else:
                 result.listed[name] = value
         return result
+
+    def _check_runs(self, own: list[int], ids: Sequence[int], shown: Sequence[Shown]) -> None:
+        """RowError where the media have other sizes than when the row was encoded."""
+        marks = {self.processor.tokenizer.convert_tokens_to_ids(self.token(kind)) for kind, _ in shown}
+        marks |= {getattr(self.processor, f'{kind}_token_id', None) for kind, _ in shown}
+        if sum(token in marks for token in own) != sum(token in marks for token in map(int, ids)):
+            raise RowError(
+                f'{", ".join(name_of(reference) for _, reference in shown)} changed since its row was encoded;',
+                hint='encode anew: --load_from_cache_file false',
+            )
 
     def _aligned(self, name: str, value: Any, own: list[int], ids: Sequence[int], labelled: Any) -> Any:
         """Values of the processor's tokens for ours: where a text goes on otherwise after its last medium, the last value goes on."""

@@ -20,6 +20,8 @@ class Seen:
     """As the model sees it: image (height, width); video (frames, height, width, …); audio (samples,)."""
     start: int = 0
     end: int = 0
+    rate: int = 16_000
+    """Samples of a second of sound, as the model hears it."""
 
     @property
     def tokens(self) -> int:
@@ -33,12 +35,6 @@ def media_kinds(template: Any) -> tuple[str, ...]:
     return () if reader is None else tuple(reader.kinds)
 
 
-def sampling_rate(template: Any) -> int:
-    """Samples of a second of sound, as the model hears it."""
-    reader = template._showing.reader
-    return 16_000 if reader is None else reader.rate
-
-
 def media_runs(template: Any, ids: Sequence[int], stored: dict[str, Any] | None) -> list[Seen]:
     """Every medium of a segment, in the order of its tokens. `stored`: what a stored sample or a prompt says that it shows."""
     if not stored:
@@ -49,7 +45,7 @@ def media_runs(template: Any, ids: Sequence[int], stored: dict[str, Any] | None)
     rest = {kind: iter([item for item in shown if item[0] == kind]) for kind, _, _ in places}
     ordered = [next(rest[kind]) for kind, _, _ in places]
     spans = _token_runs(showing, list(ids), text, shown, places)
-    return [Seen(kind, ref, _size(showing.reader, kind, ref), *span) for (kind, ref), span in zip(ordered, spans, strict=True)]
+    return [Seen(kind, ref, _size(showing.reader, kind, ref), *span, showing.reader.rate) for (kind, ref), span in zip(ordered, spans, strict=True)]
 
 
 def load_seen(template: Any, seen: Seen) -> Any:
@@ -79,15 +75,29 @@ def _token_runs(showing: Any, ids: list[int], text: str, shown: list, places: li
     [row] = showing.tokens.batch([full], [spans], [[]])
     found, at = [], 0
     for first, last in row.spans:
-        start = _find(ids, row.ids[first:last], at)
-        found.append((0, 0) if start is None else (start, start + last - first))
+        found.append(_found(ids, row.ids[first:last], at) or (0, 0))
         at = found[-1][1] or at
     return found
 
 
+_BORDERS = ((0, 0), (1, 0), (0, 1), (1, 1))
+"""Tokens at the start and the end of a run that may have become one with the text beside it."""
+
+
+def _found(ids: list[int], run: list[int], at: int) -> tuple[int, int] | None:
+    """Where a run of tokens lies in `ids`, from `at` on: the whole run, or without its borders what is there before it."""
+    best = None
+    for left, right in _BORDERS:
+        core = run[left : len(run) - right]
+        start = _find(ids, core, at) if core else None
+        if start is not None and (best is None or start + len(core) <= best[0]):
+            best = (start, start + len(core))
+    return best
+
+
 def _find(ids: list[int], run: list[int], start: int) -> int | None:
     """Where a run of tokens begins in `ids`, from `start` on."""
-    while run:
+    while True:
         try:
             start = ids.index(run[0], start)
         except ValueError:
@@ -95,4 +105,3 @@ def _find(ids: list[int], run: list[int], start: int) -> int | None:
         if ids[start : start + len(run)] == run:
             return start
         start += 1
-    return None

@@ -111,7 +111,7 @@ class Subject:
         return made
 
     def settings(self, given: dict[str, Any], rows: list[list[str]], texts: list[str]) -> dict[str, Any]:
-        """Arguments by modality: a plain `padding=True` would reach the sounds too and undo their padding to full windows."""
+        """Arguments by modality: a plain `padding=True` would reach the sounds too and undo their full windows."""
         text: dict[str, Any] = dict(padding=True)
         bos = self.processor.tokenizer.bos_token
         if bos and texts[0].startswith(bos):
@@ -128,7 +128,7 @@ class Subject:
         return settings
 
     def tried(self, rows: list[list[str]], **settings: Any) -> Any:
-        """`inputs` with a list of media a row, or one flat list where the processor refuses that (bare: the reverse)."""
+        """`inputs` with a list of media a row, or one flat list where that is refused (bare: the reverse)."""
         try:
             return self.inputs(rows, nested=not self.habits.bare, **settings)
         except (ValueError, TypeError, AttributeError, IndexError) as error:

@@ -11,8 +11,8 @@ _TOWER = re.compile(r'vision|visual|image|vit|audio|speech|encoder|vq|backbone|d
 _TOWER_SIZES = {
     'hidden_size': 32, 'd_model': 32, 'embed_dim': 32, 'intermediate_size': 64, 'encoder_ffn_dim': 64, 'mlp_dim': 64,
     'num_attention_heads': 2, 'num_heads': 2, 'attention_heads': 2, 'encoder_attention_heads': 2,
-    'num_key_value_heads': 2, 'num_hidden_layers': 2, 'depth': 2, 'encoder_layers': 2, 'head_dim': 16, 'image_size': 28, 'patch_size': 14,
-    'projection_dim': 32, 'out_hidden_size': 64, 'num_mel_bins': 16, 'max_source_positions': 50,
+    'num_key_value_heads': 2, 'num_hidden_layers': 2, 'depth': 2, 'encoder_layers': 2, 'head_dim': 16, 'image_size': 28,
+    'patch_size': 14, 'projection_dim': 32, 'out_hidden_size': 64, 'num_mel_bins': 16, 'max_source_positions': 50,
 }  # fmt: skip
 """Sizes in an encoder of images or sounds; the language model has hidden size 64 with heads of 16."""
 _TOKEN = re.compile(r'(\w+)_(?:token_id|token_index|token)')
@@ -40,7 +40,7 @@ def with_ids(value: Any, ids: dict[str, int]) -> Any:
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries laid over each other, the last on top; a key with `=` in front replaces a whole dictionary."""
+    """Nested dictionaries laid over each other, the last on top; `=` before a key replaces a whole dictionary."""
     out: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():

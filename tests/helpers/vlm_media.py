@@ -8,7 +8,7 @@ FRAMES = 8
 
 
 def medium(kind: str, seed: int, rate: int = 16000) -> Any:
-    """A PIL picture, a video (uint8 [8, height, width, 3]), half a second of sound (float32); `seed % 3` chooses the shape."""
+    """A PIL picture, a video (uint8 [8, height, width, 3]) or half a second of sound; three shapes by `seed % 3`."""
     import numpy as np
     from PIL import Image
 

@@ -214,3 +214,25 @@ def test_a_fingerprint_holds_processor_and_budget():
     prints = {template_of('qwen2_vl').fingerprint, template_of('qwen2_vl', max_pixels=3136).fingerprint, template_of('llava').fingerprint}
     assert len(prints) == 3
     assert model_dir('llava') != model_dir('qwen2_vl')
+
+
+@pytest.mark.parametrize('family', [f for f in PRIORITY if 'image' in kinds_of(f)])
+def test_counting_tokens_gives_what_trying_gives(family):
+    reader = template_of(family)._showing.reader
+    sizes = [('image', size) for size in ((57, 211), (300, 300), (33, 900), (720, 1280))]
+    for some in (sizes[:1], sizes[1:2], sizes[2:3], sizes[3:], sizes[:2]):
+        assert reader._written_for(tuple(some)) == reader._tried(tuple(some))
+    assert reader._counter.works is (family not in ('idefics3', 'smolvlm', 'mistral3', 'mllama', 'llava_onevision'))
+
+
+def test_a_file_that_changed_is_told_from_the_one_that_was_encoded(tmp_path):
+    import shutil
+
+    path = tmp_path / 'picture.png'
+    shutil.copy(file_of('image', 0), path)
+    template = template_of('qwen2_vl')
+    said = [{'type': 'image', 'image': str(path)}, {'type': 'text', 'text': 'What?'}]
+    [sample] = template.encode(Conversation([{'role': 'user', 'content': said}, {'role': 'assistant', 'content': 'A'}]))
+    shutil.copy(file_of('image', 2), path)
+    with pytest.raises(RowError, match='picture.png changed since its row was encoded'):
+        template.read_media(sample)
