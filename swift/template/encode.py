@@ -345,7 +345,7 @@ class Template:
         More than `limit` tokens are cut by the truncation strategy, a medium stays whole or goes; with `delete` the caller sees the
         length. Raises RowError for a tag or a media token that no medium belongs to.
         """
-        rendered = self._showing_what(Rendered(text, []), conversation)
+        rendered = self._showing_what(Rendered(text, [], all=True), conversation)
         if not rendered.shown:
             return None
         rendered, row = self._showing.encode(rendered, limit, self.truncation_strategy)

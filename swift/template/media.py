@@ -47,7 +47,7 @@ class MediaReader:
 
     def __init__(self, processor: Any, facts: MediaFacts, budget: Budget, settings: dict[str, dict[str, Any]]):
         self.processor, self.facts, self.budget, self.settings = processor, facts, budget, settings
-        self.kinds = tuple(kind for kind in KINDS if self.token(kind) and self._part(kind) is not None)
+        self.kinds = tuple(kind for kind in KINDS if self._part(kind) is not None and (self.token(kind) or kind == 'image'))
         self.rate = int(getattr(self._part('audio'), 'sampling_rate', None) or 16_000)
         self._known: OrderedDict[tuple, list[str] | None] = OrderedDict()
         self._roles = Roles(self._probe, self.kinds)
@@ -57,12 +57,14 @@ class MediaReader:
         return MediaReader, (self.processor, self.facts, self.budget, self.settings)
 
     def token(self, kind: str) -> str | None:
-        """The placeholder that the processor looks for in a text; None: it reads no such media."""
-        return self.facts.token(kind) or getattr(self.processor, f'{kind}_token', None)
+        """The placeholder that the processor looks for in a text; None: it reads no such media, or has no place for them in the text
+        (captioning models such as BLIP, whose decoder looks at an image from everywhere)."""
+        own = self.facts.token(kind) or getattr(self.processor, f'{kind}_token', None)
+        return None if own is None else str(own)
 
     def written(self, kind: str) -> str:
         """A medium in a text that no template writes: the placeholder, with what the model expects around it."""
-        return self.facts.written(kind) or self.token(kind) or ''
+        return (self.facts.written(kind) or '{token}').format(token=self.token(kind) or '', processor=self.processor)
 
     def _part(self, kind: str) -> Any:
         return next((part for name in _PART[kind] if (part := getattr(self.processor, name, None)) is not None), None)
@@ -82,7 +84,7 @@ class MediaReader:
     def seen_size(self, reference: Any) -> tuple[int, int]:
         """(height, width) of an image as it reaches the model: after the budget, and after a resizing to whole patches."""
         size = size_of('image', reference, self.budget)
-        made = self._call(self.token('image'), [('image', blank('image', size))])
+        made = self._call(self.token('image') or 'a', [('image', blank('image', size))])
         patch = getattr(self._part('image'), 'patch_size', None)
         if 'image_grid_thw' not in made or not isinstance(patch, int):
             return size
@@ -96,6 +98,8 @@ class MediaReader:
         """
         places = self.places(text, shown)
         sizes = self.sizes(shown)
+        if len(places) < len(shown):
+            return []
         order = _by_place([kind for kind, _ in shown], [kind for kind, _, _ in places])
         written = self._written_for(tuple(sizes[i] for i in order))
         if written is None:
@@ -104,7 +108,7 @@ class MediaReader:
 
     def places(self, text: str, shown: Sequence[Shown]) -> list[tuple[str, int, int]]:
         """(kind, start, end) of every placeholder, counted against the media."""
-        counts = {kind: sum(k == kind for k, _ in shown) for kind in self.kinds}
+        counts = {kind: sum(k == kind for k, _ in shown) for kind in self.kinds if self.token(kind)}
         pattern = '|'.join(f'(?P<{kind}>{re.escape(self.token(kind))})' for kind, count in counts.items() if count)
         places = [(match.lastgroup, *match.span()) for match in re.finditer(pattern, text)] if pattern else []
         for kind, count in counts.items():
@@ -133,14 +137,25 @@ class MediaReader:
     def _tried(self, sizes: tuple) -> list[str] | None:
         """The same by giving it blank media of these sizes."""
         if sizes not in self._known:
-            text = ' '.join(self.token(kind) for kind, _ in sizes)
-            media = [(kind, blank(kind, size, self.rate)) for kind, size in sizes]
-            offsets = self._call(text, media).get('text_replacement_offsets')
-            found = [offset['replacement'] for offset in offsets[0]] if offsets else None
-            self._known[sizes] = found if found and len(found) == len(sizes) else None
+            text = ' '.join(self.written(kind) for kind, _ in sizes)
+            made = self._call(text, [(kind, blank(kind, size, self.rate)) for kind, size in sizes])
+            self._known[sizes] = self._said_by(made, text, len(sizes))
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return self._known[sizes]
+
+    def _said_by(self, made: dict[str, Any], text: str, count: int) -> list[str] | None:
+        """The replacements of `count` placeholders, where the text with them in it is what the processor has tokenised."""
+        offsets = made.get('text_replacement_offsets')
+        if not offsets or len(offsets[0]) != count:
+            return None
+        found = iter([offset['replacement'] for offset in offsets[0]])
+        tokens = '|'.join(re.escape(token) for token in {self.token(kind) for kind in self.kinds} if token)
+        full = re.sub(tokens, lambda match: next(found, ''), text)
+        ours = self.processor.tokenizer(full, add_special_tokens=False)['input_ids']
+        theirs = [int(token) for token in made['input_ids'][0]]
+        same = any(theirs[i : i + len(ours)] == ours for i in range(len(theirs) - len(ours) + 1))
+        return [offset['replacement'] for offset in offsets[0]] if same else None
 
     def ids(self, text: str, shown: Sequence[Shown]) -> list[int]:
         """Token ids by the processor itself, for those that don't say what they write."""
@@ -182,7 +197,7 @@ class MediaReader:
 
     def _check_runs(self, own: list[int], ids: Sequence[int], shown: Sequence[Shown]) -> None:
         """RowError where the media have other sizes than when the row was encoded."""
-        marks = {self.processor.tokenizer.convert_tokens_to_ids(self.token(kind)) for kind, _ in shown}
+        marks = {self.processor.tokenizer.convert_tokens_to_ids(self.token(kind)) for kind, _ in shown if self.token(kind)}
         marks |= {getattr(self.processor, f'{kind}_token_id', None) for kind, _ in shown}
         if sum(token in marks for token in own) != sum(token in marks for token in map(int, ids)):
             raise RowError(
@@ -234,13 +249,13 @@ class MediaReader:
 
     def _run(self, arguments: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         try:
-            return dict(self.processor(**arguments, **settings))
+            return dict(self.processor(**arguments, **self.facts.asks, **settings))
         except Exception as error:  # a processor may fail with anything
             if 'images' in arguments and not self._flat_lists:
                 self._flat_lists = True
                 images = [image for row in arguments['images'] for image in row]
                 try:
-                    return dict(self.processor(**{**arguments, 'images': images}, **settings))
+                    return dict(self.processor(**{**arguments, 'images': images}, **self.facts.asks, **settings))
                 except Exception:
                     self._flat_lists = False
             reason = str(error).strip().split('\n', 1)[0] or type(error).__name__
@@ -248,7 +263,7 @@ class MediaReader:
 
     def _probe(self, kind: str) -> tuple[dict, dict, dict]:
         """Outputs for a short text, for a longer one, and for two rows with one and with two media of a kind."""
-        token = self.written(kind) if self.token(kind) in self.written(kind) else self.token(kind)
+        token = self.written(kind) if (self.token(kind) or '') in self.written(kind) else self.token(kind)
         medium = (kind, blank(kind, self.facts.probe_size(kind, self.rate), self.rate))
         short, longer = (self._call(f'{token} {words}', [medium]) for words in ('a', 'a b c d e f g'))
         try:

@@ -22,12 +22,17 @@ class MediaFacts:
         return self.facts.get('tokens', {}).get(kind)
 
     def written(self, kind: str) -> str | None:
-        """The placeholder with the tokens that stand around it."""
+        """The placeholder with the tokens that stand around it; `{token}` and `{processor.…}` are filled in."""
         return self.facts.get('written', {}).get(kind)
 
     def follows_labels(self, name: str) -> bool:
         """Whether an input of the model says which tokens are trained."""
         return name in self.facts.get('follows_labels', ())
+
+    @property
+    def asks(self) -> dict[str, bool]:
+        """Outputs that the model wants and the processor gives only when it is asked."""
+        return dict.fromkeys(self.facts.get('asks', ()), True)
 
     @property
     def one_kind(self) -> bool:

@@ -39,13 +39,12 @@ def media_runs(template: Any, ids: Sequence[int], stored: dict[str, Any] | None)
     """Every medium of a segment, in the order of its tokens. `stored`: what a stored sample or a prompt says that it shows."""
     if not stored:
         return []
-    showing, text = template._showing, stored['text']
-    shown = [(kind, reference) for kind, reference in stored['media']]
-    places = showing.reader.places(text, shown)
+    reader, shown = template._showing.reader, [tuple(item) for item in stored['media']]
+    places = reader.places(stored['text'], shown)
     rest = {kind: iter([item for item in shown if item[0] == kind]) for kind, _, _ in places}
     ordered = [next(rest[kind]) for kind, _, _ in places]
-    spans = _token_runs(showing, list(ids), text, shown, places)
-    return [Seen(kind, ref, _size(showing.reader, kind, ref), *span, showing.reader.rate) for (kind, ref), span in zip(ordered, spans, strict=True)]
+    spans = token_runs(template, ids, stored)
+    return [Seen(kind, ref, _size(reader, kind, ref), *span, reader.rate) for (kind, ref), span in zip(ordered, spans, strict=True)]
 
 
 def load_seen(template: Any, seen: Seen) -> Any:
@@ -57,17 +56,27 @@ def load_seen(template: Any, seen: Seen) -> Any:
     return made
 
 
+def processor_ids(template: Any, stored: dict[str, Any]) -> list[int]:
+    """The tokens that the model's own processor makes of a text and the media it shows, read in full. Raises RowError naming a file."""
+    reader = template._showing.reader
+    media = [(kind, load(kind, reference, reader.budget, reader.rate)) for kind, reference in stored['media']]
+    return list(map(int, reader._call(stored['text'], media)['input_ids'][0]))
+
+
 def _size(reader: Any, kind: str, reference: Any) -> tuple:
     return reader.seen_size(reference) if kind == 'image' else reader.sizes([(kind, reference)])[0][1]
 
 
-def _token_runs(showing: Any, ids: list[int], text: str, shown: list, places: list) -> list[tuple[int, int]]:
-    """Token ranges of the placeholders of a text in `ids`."""
+def token_runs(template: Any, ids: Sequence[int], stored: dict[str, Any]) -> list[tuple[int, int]]:
+    """(start, end) among `ids` for every medium of a segment, in the order of the text; (0, 0) for one that can't be told."""
+    showing, ids, text = template._showing, list(ids), stored['text']
+    shown = [tuple(item) for item in stored['media']]
     runs = showing.reader.runs(text, shown)
     if runs is None:
-        [plain] = showing.tokens.batch([text], [[(a, b) for _, a, b in places]], [[]])
+        spans = [(a, b) for _, a, b in showing.reader.places(text, shown)]
+        [plain] = showing.tokens.batch([text], [spans], [[]])
         where = aligned(plain.ids, plain.spans, ids)
-        return [(where[a], where[b]) for a, b in plain.spans] if where else [(0, 0)] * len(places)
+        return [(where[a], where[b]) for a, b in plain.spans] if where else [(0, 0)] * len(spans)
     full, spans, shift = Rendered(text, []).expanded(runs).text, [], 0
     for run in runs:
         spans.append((run.start + shift, run.start + shift + len(run.written)))

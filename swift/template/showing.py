@@ -92,7 +92,7 @@ class Showing:
     def check_text(self, text: str) -> None:
         """RowError where a text that shows nothing holds the token that stands for a medium."""
         for kind in self.reader.kinds if self.reader is not None else ():
-            if self.reader.token(kind) in text:
+            if (self.reader.token(kind) or '\0') in text:
                 raise RowError(f'the text holds {self.reader.token(kind)}, the model\'s own token for {kind}s, but the row has none')
 
     # ---- tokens
