@@ -50,17 +50,22 @@ class ReadingCollate:
 
 
 def samples_to_check(samples: Any, template: Any, first: Sequence[Sample]) -> list[Sample]:
-    """The samples that the start-up check runs the model on: the first ones, and the first of those near them that show something."""
+    """The samples that the start-up check runs the model on: the first ones, and the first of those near them that show something.
+
+    Raises DatasetError where none of them can be read.
+    """
     found = list(first)
     if not any(sample.media for sample in found):
         found += list(islice((sample for sample in _near(samples) if sample.media), 2))
-    read = []
+    read, wrong = [], None
     for sample in found:
         try:
             read.append(template.read_media(sample))
-        except RowError:  # counted when its batch is made
-            continue
-    return read or [sample for sample in first if not sample.media]
+        except RowError as error:  # counted when its batch is made
+            wrong = wrong or error.at(sample.source)
+    if not read and wrong is not None:
+        raise DatasetError(f'none of the first rows can be read: {wrong};', 'mend or remove them')
+    return read
 
 
 def _near(samples: Any) -> Any:

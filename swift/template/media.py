@@ -211,8 +211,10 @@ class MediaReader:
 
         if self.facts.follows_labels(name):
             return torch.zeros(len(ids), dtype=value.dtype) if labelled is None else labelled.to(value.dtype)
-        if len(own) == len(ids) and all(a == b for a, b in zip(own, ids, strict=True)):
-            return value
+        ids = [int(token) for token in ids]
+        start = next((i for i in range(len(own) - len(ids) + 1) if own[i : i + len(ids)] == ids), None)
+        if start is not None:  # some put a token in front
+            return value[start : start + len(ids)]
         same = next((i for i, (a, b) in enumerate(zip(own, ids, strict=False)) if a != b), min(len(own), len(ids)))
         if value.dim() == 1 and bool(value[same:].any()):
             raise TemplateError('the processor reads the text of this row in another way than the tokenizer;', 'choose the model\'s own template')

@@ -85,7 +85,7 @@ def aligned(plain: Sequence[int], placeholders: Sequence[Span], full: Sequence[i
         text = list(plain[a:b])
         last = k == len(placeholders)
         found = len(full) - len(text) if last and k else at if not k else _find(full, text, at + 1)
-        if found is None or found < at or list(full[found : found + len(text)]) != text:
+        if found is None or found < at or not _same(full, found, text, behind=k > 0):
             return None
         for i in range(a, b + 1):
             places[i] = found + i - a
@@ -96,5 +96,10 @@ def aligned(plain: Sequence[int], placeholders: Sequence[Span], full: Sequence[i
 
 
 def _find(full: Sequence[int], text: list[int], start: int) -> int | None:
-    size = len(text)
-    return next((i for i in range(start, len(full) - size + 1) if list(full[i : i + size]) == text), None)
+    return next((i for i in range(start, len(full) - len(text) + 1) if _same(full, i, text, behind=True)), None)
+
+
+def _same(full: Sequence[int], at: int, text: list[int], *, behind: bool) -> bool:
+    """Whether `text` stands in `full`; its first token may be another one `behind` a run, where tokenizers put a blank in front."""
+    found = list(full[at : at + len(text)])
+    return found == text or (behind and len(text) > 2 and found[1:] == text[1:])
