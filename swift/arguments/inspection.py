@@ -11,6 +11,8 @@ class PreviewArgs:
 
     num_samples: int = 3
     """Samples shown."""
+    html: str | None = None
+    """Write the samples to this file too, as a page with their images, videos and sounds; a file that exists is not touched."""
 
 
 @dataclass

@@ -72,7 +72,7 @@ class Conversation:
 class Media:
     """What a processor made of the media of one segment: the model's inputs beside the tokens.
 
-    Made by `template.hydrate`; joined by `trainers` to what the forward of the model takes.
+    Made by `template.read_media`; joined by `trainers` to what the forward of the model takes.
     """
 
     aligned: dict[str, Any] = field(default_factory=dict)
@@ -259,7 +259,7 @@ class Prompt:
     stop: list[str] = field(default_factory=list)
     """Strings that end an answer of this template (used where no single token does)."""
     media: dict[str, Any] | None = None
-    """What it shows, as in a stored `Sample`: `template.hydrate_prompt` makes the model's inputs of it. None: text only."""
+    """What it shows, as in a stored `Sample`: `template.media_inputs` makes the model's inputs of it. None: text only."""
 
 
 @dataclass(slots=True)
@@ -314,10 +314,6 @@ class Template(Protocol):
 
     def read_media(self, sample: Sample) -> Sample:
         """A stored sample with what it shows made into `Media`. Raises RowError naming a file that can't be read."""
-        ...
-
-    def media_inputs(self, prompt: Prompt) -> dict[str, Any]:
-        """The model's inputs beside the ids for what a prompt shows, for one row; {} for text."""
         ...
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from swift.core.configs import decoder_config, for_decoder
 from swift.core.log import get_logger
 from swift.infer_engine.cache import NAME, SlotCache, make_plan
 
@@ -19,31 +20,12 @@ _LAYERS = {'full_attention', 'sliding_attention', 'attention'}
 def slot_attention_on(model: Any) -> Iterator[None]:
     """Within this block the attention of the language model is the one that reads slots; towers keep theirs."""
     base = model.get_base_model() if hasattr(model, 'get_base_model') else model
-    decoder = base.config.get_text_config(decoder=True)
-    place, before = _place_of(base.config, decoder) or [], decoder._attn_implementation
-    base.set_attn_implementation(_nested(place, NAME))
+    before = decoder_config(base)._attn_implementation
+    base.set_attn_implementation(for_decoder(base.config, NAME))
     try:
         yield
     finally:
-        base.set_attn_implementation(_nested(place, before))
-
-
-def _place_of(config: Any, wanted: Any) -> list[str] | None:
-    """Names of the sub-configurations that lead to `wanted`; none for the configuration itself, None where there is no way."""
-    if config is wanted:
-        return []
-    for name in getattr(config, 'sub_configs', ()):
-        rest = _place_of(getattr(config, name, None), wanted)
-        if rest is not None:
-            return [name, *rest]
-    return None
-
-
-def _nested(place: list[str], implementation: str) -> Any:
-    value: Any = implementation
-    for name in reversed(place):
-        value = {name: value}
-    return value
+        base.set_attn_implementation(for_decoder(base.config, before))
 
 
 def runs_in_slots(model: Any) -> int | None:
@@ -118,10 +100,10 @@ def _first_logits(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     def only(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return torch.full_like(scores, float('-inf')).index_fill_(1, torch.tensor([tokens[ids.shape[1] - length]], device=scores.device), 0)
 
-    config = GenerationConfig(max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=vocab + 1)
-    found = model.generate(
-        **inputs, generation_config=config, logits_processor=[only], output_logits=True, return_dict_in_generate=True
+    config = GenerationConfig(
+        max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=vocab + 1, output_logits=True, return_dict_in_generate=True
     )
+    found = model.generate(**inputs, generation_config=config, logits_processor=[only])
     return torch.stack(found.logits, 1).float()
 
 

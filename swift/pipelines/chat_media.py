@@ -58,7 +58,8 @@ class ChatMedia:
                 if reference is None:
                     return None
                 given[kind].append(reference)
-        message = bind([{'role': 'user', 'content': words}], *(given[kind] for kind in KINDS))[0]
+        tags = [f'<{kind}>' for kind, _ in self.waiting if f'<{kind}>' not in words]  # what came without words stands before them
+        message = bind([{'role': 'user', 'content': ''.join(tags) + words}], *(given[kind] for kind in KINDS))[0]
         self.waiting = []
         return message
 

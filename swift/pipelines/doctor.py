@@ -26,6 +26,14 @@ OPTIONAL = {
 }
 """Import name → what it is for and how to get it."""
 
+MEDIA = {
+    'pillow': 'images; pip install pillow',
+    'av': 'videos, and sounds that soundfile does not read; pip install av',
+    'soundfile': 'sounds; pip install soundfile',
+    'pydicom': 'DICOM images; pip install "swift-finetune[dicom]"',
+}
+"""Distribution → what it reads and how to get it."""
+
 KNOWN_TROUBLE = {
     'torchvision': 'a torchvision built for CUDA beside a CPU torch breaks `import transformers`; pip uninstall torchvision',
 }
@@ -44,12 +52,14 @@ def doctor_main(args: Any = None) -> dict[str, Any]:
         'system': f'{platform.system()} {platform.release()}, {os.cpu_count()} CPU cores, {_memory()}',
         'packages': {name: _version(name) for name in CORE},
         'optional': {name: _version(name) for name in OPTIONAL},
+        'media': {name: _version(name) for name in MEDIA},
         'devices': [],
         'cache': _folder(os.environ.get('SWIFT_CACHE') or os.path.expanduser('~/.cache/swift')),
         'problems': [],
     }
     report['problems'] += [f'{name} is not installed; pip install {name}' for name in CORE if not report['packages'][name]]
     report['devices'] = _devices(report)
+    report['torchvision'] = _torchvision(report)
     _print(report)
     if report['problems']:
         raise SwiftError(f'{len(report["problems"])} problem(s) found: ' + ' | '.join(report['problems']))
@@ -103,6 +113,21 @@ def _devices(report: dict[str, Any]) -> list[str]:
     return found or [f'cpu, {torch.get_num_threads()} threads']
 
 
+def _torchvision(report: dict[str, Any]) -> str:
+    """Which image transforms processors get: an installed torchvision, or swift's own."""
+    from swift.core.stand_in import VERSION, in_use
+
+    try:
+        import torchvision
+    except ImportError as error:
+        report['problems'].append(f'torchvision does not import: {error}')
+        return 'none'
+    if not in_use():
+        return f'{torchvision.__version__} as installed'
+    why = f'the installed {version} does not load' if (version := _version('torchvision')) else 'none is installed'
+    return f'stand-in of swift with the numbers of {VERSION} ({why}; nothing is missing for that)'
+
+
 def _print(report: dict[str, Any]) -> None:
     print(f'swift {report["swift"]}')
     print(f'python    {report["python"]}')
@@ -113,6 +138,9 @@ def _print(report: dict[str, Any]) -> None:
     print('packages  ' + ', '.join(f'{name} {version or "MISSING"}' for name, version in report['packages'].items()))
     for name, version in report['optional'].items():
         print(f'  {"have" if version else "no  "} {name} {version or ""}'.rstrip() + ('' if version else f': needed for {OPTIONAL[name]}'))
+    print(f'media     torchvision: {report["torchvision"]}')
+    for name, version in report['media'].items():
+        print(f'  have {name} {version}: {MEDIA[name].split(";")[0]}' if version else f'  no   {name}: needed for {MEDIA[name]}')
     for problem in report['problems']:
         print(f'PROBLEM   {problem}')
     if not report['problems']:

@@ -6,6 +6,7 @@ bytes that autograd really saves). Sizes are bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,17 @@ LOGITS_BUDGET = 64 * 2**20
 
 
 @dataclass(frozen=True)
+class Tower:
+    """What reads images or sounds in a micro-batch: its configuration, the positions (patches, frames) it computes, whether
+    gradients flow through it, and whether its layers are computed again for backward."""
+
+    config: Any
+    positions: int
+    learns: bool
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True)
 class MemoryEstimate:
     """Bytes on one device."""
 
@@ -33,15 +45,17 @@ class MemoryEstimate:
     logits: int
     reference: int = 0
     """Weights of a reference model that is held beside the one that learns."""
+    towers: int = 0
+    """Activations of vision and audio towers."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.reference
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.reference + self.towers
 
     def lines(self) -> list[str]:
         """For people: one line a part."""
-        names = ('weights', 'gradients', 'optimizer', 'activations', 'logits', 'reference')
-        parts = [(name, getattr(self, name)) for name in names if name != 'reference' or self.reference]
+        names = ('weights', 'gradients', 'optimizer', 'activations', 'towers', 'logits', 'reference')
+        parts = [(name, getattr(self, name)) for name in names if name not in ('reference', 'towers') or getattr(self, name)]
         return [f'{name:<12}{human(size):>10}' for name, size in parts] + [f'{"total":<12}{human(self.total):>10}']
 
 
@@ -66,6 +80,7 @@ def estimate_memory(
     optim: str = 'adamw_torch',
     lora_rank: int | None = None,
     reference: bool = False,
+    towers: Sequence[Tower] = (),
 ) -> MemoryEstimate:
     """Memory of one micro-batch of `tokens` tokens.
 
@@ -76,9 +91,10 @@ def estimate_memory(
         labelled_tokens: tokens whose logits are needed (default: all).
         lora_rank: None when the whole model is trained.
         reference: a frozen model of the same size lies beside it.
+        towers: what they compute for the media of the micro-batch.
     """
     size = DTYPE_BYTES.get(dtype, 4)
-    config = getattr(config, 'text_config', None) or config
+    config = part_of(config, 'text_config') or config
     layers = _get(config, 'num_hidden_layers', 'n_layer', 'num_layers', default=1)
     vocabulary = _get(config, 'vocab_size', default=0)
     per_layer = _layer_elements(config, lora_rank is None)
@@ -96,7 +112,22 @@ def estimate_memory(
         activations=int(activations),
         logits=int(head * 4 * 3),  # logits, their softmax, and the gradient of the logits
         reference=parameters * size if reference else 0,
+        towers=sum(_tower_bytes(tower, size) for tower in towers),
     )
+
+
+def _tower_bytes(tower: Tower, size: int) -> int:
+    """Activations of a tower: of one layer at a time where no gradient flows, else of all (or the inputs of all and one whole layer)."""
+    config = tower.config
+    layers = _get(config, 'num_hidden_layers', 'depth', 'num_layers', 'encoder_layers', 'n_layers', default=1)
+    hidden = _get(config, 'embed_dim', 'd_model', 'hidden_size', 'width', default=0)
+    mlp = _get(config, 'intermediate_size', 'encoder_ffn_dim', default=0) or int(hidden * (_get(config, 'mlp_ratio', default=4) or 4))
+    layer = 13 * hidden + 2 * mlp  # two norms, queries, keys and values, the output of attention, a plain MLP
+    if not tower.learns:
+        elements = layer
+    else:
+        elements = layers * hidden + layer if tower.checkpointing else layers * layer
+    return int(tower.positions * elements * size)
 
 
 def _layer_elements(config: Any, full: bool) -> int:
@@ -114,6 +145,16 @@ def _layer_elements(config: Any, full: bool) -> int:
     experts = _get(config, 'num_experts_per_tok', default=1) or 1
     attention = 3 * heads * head_dim + 4 * kv_heads * head_dim
     return int(6 * hidden + attention + 4 * mlp * experts + (2 * hidden if full else 0))
+
+
+def part_of(config: Any, name: str) -> Any:
+    """A part of a configuration (`vision_config`, …); None: it has none of that name."""
+    return _get(_get(config, 'thinker_config', default=config), name, default=None)
+
+
+def value_of(config: Any, name: str) -> Any:
+    """A value of a configuration; None: it does not say."""
+    return _get(config, name, default=None)
 
 
 def _get(config: Any, *names: str, default: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from swift.core.log import get_logger
 from swift.objectives import loss_names
 from swift.pipelines.base import SwiftPipeline
 from swift.pipelines.estimate import DTYPE_BYTES, MemoryEstimate, estimate_memory, human
+from swift.pipelines.plan_media import budgets_of, media_facts, media_lines, parts_lines, parts_that_learn, towers_of
 from swift.pipelines.reference import keeps_copy
 from swift.pipelines.segments import GROUPS, PAIRS
+from swift.template.runs import media_kinds
 
 logger = get_logger()
 
@@ -48,6 +51,7 @@ def plan(args: Any, command: str) -> dict[str, Any]:
 
     info = model_info(args)
     args = resolve(args, Facts(model_max_length=info.max_model_len, multimodal=info.is_multimodal))
+    budgets = budgets_of(args, args.sources)
     template = template_for(load_processor(args), args, info)
     method = settle(args, command, info)
     args = method.args
@@ -55,13 +59,14 @@ def plan(args: Any, command: str) -> dict[str, Any]:
     report: dict[str, Any] = {
         'model': {'directory': info.model_dir, 'type': info.model_type, 'context': info.max_model_len},
         'method': method_facts(method.name, args),
-        'data': _data(data, args),
+        'data': _data(data, args, template, info),
+        'budgets': budgets if media_kinds(template) else {},
         'steps': _steps(data, args, method.objective.several),
         'parameters': _parameters(args, info),
     }
     report['memory'] = _memory(args, info, report)
     report['output'] = _output(args, report)
-    _print(report, args)
+    _print(report, args, media_kinds(template))
     return report
 
 
@@ -86,7 +91,7 @@ def reference_of(name: str, args: Any) -> str | None:
     return f'{where}, which follows the policy every {args.ref_model_sync_steps} steps' if args.sync_ref_model else where
 
 
-def _data(data: Any, args: Any) -> dict[str, Any]:
+def _data(data: Any, args: Any, template: Any, info: Any) -> dict[str, Any]:
     bad = data.splits.bad_rows
     facts: dict[str, Any] = {
         'rows': bad.good_count or None, 'bad_rows': bad.bad_count, 'first_bad': bad.first, 'too_long': bad.long_count,
@@ -101,6 +106,7 @@ def _data(data: Any, args: Any) -> dict[str, Any]:
         'trained_tokens': int(data.train.labelled),
         'longest': int(lengths.max()),
         'percentiles': {q: int(np.percentile(lengths, q)) for q in (5, 50, 95)},
+        'media': media_facts(data.train, template, info.config),
         'histogram': _histogram(lengths),
         'validation_samples': None if data.val is None else len(data.val),
     }
@@ -155,8 +161,10 @@ def _parameters(args: Any, info: Any) -> dict[str, Any]:
 
     with torch.device('meta'):
         model = empty_model(args, info)
-        reach = coverage(prepare_tuner(model, args, info=info))
-    return {'total': reach.total, 'trainable': reach.trainable, 'share_reached': reach.share, 'lines': str(reach).splitlines()}
+        learner = prepare_tuner(model, args, info=info)
+        reach = coverage(learner)
+    parts = parts_that_learn(learner)
+    return {'parts': parts, 'total': reach.total, 'trainable': reach.trainable, 'share_reached': reach.share, 'lines': str(reach).splitlines()}
 
 
 def _memory(args: Any, info: Any, report: dict[str, Any]) -> MemoryEstimate | None:
@@ -169,6 +177,8 @@ def _memory(args: Any, info: Any, report: dict[str, Any]) -> MemoryEstimate | No
     else:
         tokens = args.max_batch_tokens or longest * args.per_device_train_batch_size
     share = data['trained_tokens'] / data['tokens'] if data.get('tokens') else 1.0
+    parts = report['parameters']['parts'] or {}
+    learns = any(parts.get(part, (0, 0))[0] for part in ('vit', 'aligner'))
     return estimate_memory(
         info.config,
         parameters=report['parameters']['total'],
@@ -180,6 +190,7 @@ def _memory(args: Any, info: Any, report: dict[str, Any]) -> MemoryEstimate | No
         optim=args.optim,
         lora_rank=args.lora_rank if args.tuner_type == 'lora' else None,
         reference=report['parameters']['total'] if METHODS[report['method']['name']].reference and keeps_copy(args) else 0,
+        towers=towers_of(data.get('media'), info.config, tokens, args, learns),
     )
 
 
@@ -229,27 +240,35 @@ def method_line(facts: dict[str, Any]) -> str:
     return '; '.join(parts)
 
 
-def _print(report: dict[str, Any], args: Any) -> None:
+def _print(report: dict[str, Any], args: Any, kinds: Sequence[str] = ()) -> None:
     data, steps, output = report['data'], report['steps'], report['output']
     print(f'method     {method_line(report["method"])}')
     print(f'model      {report["model"]["directory"]} ({report["model"]["type"]}, context {report["model"]["context"]})')
     if data['samples'] is not None:
         print(f'data       {data["samples"]:,} {unit_name(report["method"]["name"])}, {data["tokens"]:,} tokens{_trained(data)}; '
               f'{data["bad_rows"]} bad rows skipped, {data["too_long"]} too long')
+        for reason in data['first_bad']:
+            print(f'           bad: {reason}')
         p = data['percentiles']
         print(f'lengths    5 % ≤ {p[5]}, half ≤ {p[50]}, 95 % ≤ {p[95]}, longest {data["longest"]} tokens')
         widest = max(count for _, _, count in data['histogram'])
         for low, high, count in data['histogram']:
-            print(f'           {low:>6} – {high:<6} {count:>8,} {"█" * max(1, round(30 * count / widest))}')
+            media = data['media'].share_of(low, high) if data['media'] else None
+            share = '' if media is None else f' {media:.0%} media'
+            print(f'           {low:>6} – {high:<6} {count:>8,} {"█" * max(1, round(30 * count / widest))}{share}')
         if data['validation_samples']:
             print(f'validation {data["validation_samples"]:,} {unit_name(report["method"]["name"])}')
     else:
         print('data       read as it comes (--streaming or --lazy_tokenize): no counts in advance')
     per_epoch = '' if steps['per_epoch'] is None else f', {steps["per_epoch"]:,} an epoch'
+    for line in media_lines(data.get('media'), report['budgets'], kinds, counted='media' in data):
+        print(line)
     print(f'steps      {steps["optimizer_steps"]:,} optimizer steps{per_epoch}'
           + (f'; packed rows are {steps["packing_fill"]:.2%} full' if 'packing_fill' in steps else ''))
     for number, line in enumerate(report['parameters']['lines']):
         print(f'{"parameters" if not number else "":<10} {line}')
+    for line in parts_lines(report['parameters']['parts']):
+        print(line)
     if report['memory'] is not None:
         print('memory     estimate for one device, largest micro-batch (± a third):')
         for line in report['memory'].lines():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from swift.core.types import IGNORE_INDEX, Sample
 from swift.pipelines.base import SwiftPipeline
+from swift.pipelines.preview_page import Page, check_free
+from swift.pipelines.preview_pieces import Piece, amount, media_in, medium_facts, pieces, seen_of, text_of
 from swift.pipelines.segments import part_names, shown_label
 
-GREEN, DIM, OFF = '\x1b[32m', '\x1b[2m', '\x1b[0m'
+DIM, OFF = '\x1b[2m', '\x1b[0m'
 
 
 def preview_main(args: Any = None) -> list[dict[str, Any]]:
@@ -39,19 +41,37 @@ class SwiftPreview(SwiftPipeline):
         args = resolve(self.args, Facts(model_max_length=info.max_model_len, multimodal=info.is_multimodal))
         template = template_for(load_processor(args), args, info)
         method = settle(args, self.command, info)
+        if args.html:
+            check_free(args.html)
         samples = first_samples(encode_data(method.args, method.objective, template, splits=method.splits).train, args.num_samples)
         color = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
-        shown = []
+        shown, page = [], Page(f'{os.path.basename(os.path.normpath(info.model_dir))} · {method.name}', template, len(samples))
         for number, sample in enumerate(samples, 1):
             facts = describe(sample, method.name, method.args.class_names)
-            print(_line('──', head_of(number, facts), color))
-            for name, part in zip(facts['parts'] or [''], segments(sample), strict=True):
-                if name:
-                    print(_line('┄┄', f'{name} · {len(part)} tokens', color))
-                print(marked(part, template.tokenizer, color))
-            texts = [marked(part, template.tokenizer, False) for part in segments(sample)]
+            parts = [pieces(part, seen_of(part, template), template.tokenizer) for part in segments(sample)]
+            facts['media'] = [medium_facts(item) for part in parts for item in media_in(part)]
+            _show(number, facts, parts, color)
+            texts = [text_of(part, False) for part in parts]
             shown.append({**facts, 'text': ''.join(texts), 'texts': texts})
+            if args.html:
+                page.add(head_of(number, facts), facts['parts'], parts)
+        if args.html:
+            page.write(args.html)
+            print(f'page       {args.html}')
         return shown
+
+
+def _show(number: int, facts: dict[str, Any], parts: list[list[Piece]], color: bool) -> None:
+    """Print a sample: a line about it, a line for each medium, and its text."""
+    print(_line('──', head_of(number, facts), color))
+    names: dict[str, int] = {}
+    for medium in facts['media']:
+        names[medium['kind']] = names.get(medium['kind'], 0) + 1
+        print(f'   {medium["kind"]} {names[medium["kind"]]} · {medium["size"]} · {amount(medium["tokens"])} · {medium["name"]}')
+    for name, part in zip(facts['parts'] or [''], parts, strict=True):
+        if name:
+            print(_line('┄┄', f'{name} · {sum(piece.tokens for piece in part)} tokens', color))
+        print(text_of(part, color))
 
 
 def head_of(number: int, facts: dict[str, Any]) -> str:
@@ -69,8 +89,11 @@ def segments(sample: Sample) -> list[Sample]:
     """Every segment as a sample of its own."""
     ends = list(accumulate(sample.segment_lengths))
     spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-    weights = sample.weights
-    return [Sample(sample.input_ids[s], sample.labels[s], None if weights is None else weights[s]) for s in spans]
+    weights, media = sample.weights, sample.media or [None] * len(ends)
+    return [
+        Sample(sample.input_ids[s], sample.labels[s], None if weights is None else weights[s], media=[shown] if shown else None)
+        for s, shown in zip(spans, media, strict=True)
+    ]
 
 
 def describe(sample: Sample, method: str = 'sft', class_names: Sequence[str] = ()) -> dict[str, Any]:
@@ -88,30 +111,3 @@ def describe(sample: Sample, method: str = 'sft', class_names: Sequence[str] = (
         weights = np.asarray(sample.weights)[labels != IGNORE_INDEX]
         facts['weights'] = sorted({round(float(weight), 4) for weight in weights})
     return facts
-
-
-def marked(sample: Sample, tokenizer: Any, color: bool) -> str:
-    """The whole text of a sample; what is trained is green, or between ⟦ and ⟧, with its weight where that is not 1."""
-    pieces = []
-    for ids, trained, weight in runs(sample):
-        text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        note = '' if weight == 1 else f'×{weight:g} '
-        if not trained:
-            pieces.append(text)
-        elif color:
-            pieces.append(f'{GREEN}{note}{text}{OFF}')
-        else:
-            pieces.append(f'⟦{note}{text}⟧')
-    return ''.join(pieces)
-
-
-def runs(sample: Sample) -> Iterator[tuple[list[int], bool, float]]:
-    """Longest runs of tokens that are alike in being trained and in weight: (ids, trained, weight)."""
-    ids = np.asarray(sample.input_ids)
-    trained = np.asarray(sample.labels) != IGNORE_INDEX
-    weights = np.ones(len(ids)) if sample.weights is None else np.asarray(sample.weights, dtype=float)
-    weights = np.where(trained, weights, 0.0)
-    edges = np.flatnonzero((np.diff(trained.astype(int)) != 0) | (np.diff(weights) != 0)) + 1
-    for part in np.split(np.arange(len(ids)), edges):
-        if len(part):
-            yield ids[part].tolist(), bool(trained[part[0]]), float(weights[part[0]])

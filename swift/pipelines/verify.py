@@ -19,10 +19,12 @@ import numpy as np
 
 from swift.arguments.methods import method_of
 from swift.core.errors import CheckpointError, RowError, SwiftError
-from swift.core.types import IGNORE_INDEX, Conversation, Sample
+from swift.core.types import IGNORE_INDEX, Conversation, Prompt, Sample
 from swift.pipelines.base import SwiftPipeline
 from swift.pipelines.scoring import SCORING
 from swift.pipelines.segments import PAIRS, text_samples
+from swift.pipelines.verify_media import Saw, compared_with_processor, lacks_processor, samples_of
+from swift.template.runs import media_kinds
 
 ROWS = 64
 """Rows whose prompts are compared."""
@@ -53,10 +55,12 @@ class SwiftVerify(SwiftPipeline):
 
     def run(self) -> dict[str, Any]:
         """All checks, cheap ones first."""
-        checks: list[Callable[[], Finding]] = [self._checkpoint, self._prompts, self._packing, self._merge]
+        checks: list[Callable[[], Finding | None]] = [self._checkpoint, self._prompts, self._processor, self._packing, self._merge]
         findings = []
         for check in checks:
             finding = check()
+            if finding is None:
+                continue
             findings.append(finding)
             sign = {True: 'ok  ', False: 'FAIL', None: '-   '}[finding.ok]
             print(f'{sign} {finding.name}: {finding.detail}')
@@ -69,6 +73,7 @@ class SwiftVerify(SwiftPipeline):
 
     def _checkpoint(self) -> Finding:
         """Every file that the manifest lists is there with its full size."""
+        from swift.model.load import model_info
         from swift.trainers.resume import MANIFEST, what_is_missing
 
         name = 'checkpoint complete'
@@ -78,12 +83,14 @@ class SwiftVerify(SwiftPipeline):
         for folder in folders:
             if reason := what_is_missing(folder, only_model=True):
                 return Finding(name, False, f'{folder}: {reason}')
+            if reason := lacks_processor(folder, model_info(self.args).is_multimodal):
+                return Finding(name, False, f'{folder}: {reason}')
         return Finding(name, True, ', '.join(folders))
 
     def _prompts(self) -> Finding:
         """The ids that training shows before the last answer are the ids that inference prompts with."""
         name = 'training prompt = inference prompt'
-        rows = self._rows()
+        rows = self._rows
         if not rows:
             return Finding(name, None, 'no data set was named (--dataset)')
         if self._method in (*SCORING, 'rm'):
@@ -105,7 +112,7 @@ class SwiftVerify(SwiftPipeline):
     def _prompt_mistake(self, row: Conversation) -> str | None:
         """What differs between the prompt that is trained on and the one that inference makes; None: nothing. Raises RowError."""
         sample = self._template.encode(row)[0]
-        prompt = list(self._template.prompt(dataclasses.replace(row, messages=row.messages[:-1])).input_ids)
+        prompt = list(self._prompt_of(row).input_ids)
         ids = list(sample.input_ids)
         if ids[: len(prompt)] != prompt:
             at = next((i for i, (a, b) in enumerate(zip(ids, prompt, strict=False)) if a != b), min(len(ids), len(prompt)))
@@ -114,6 +121,17 @@ class SwiftVerify(SwiftPipeline):
         if self.args.loss_scale == 'last_round' and (before != IGNORE_INDEX).any():
             return 'a part of the prompt is trained'
         return None
+
+    def _prompt_of(self, row: Conversation) -> Prompt:
+        """The inference prompt of a row: without its last answer."""
+        answered = bool(row.messages) and row.messages[-1].get('role') == 'assistant' and not row.text
+        return self._template.prompt(dataclasses.replace(row, messages=row.messages[:-1]) if answered else row)
+
+    def _processor(self) -> Finding | None:
+        """Our tokens of rows that show something are those of the model's own processor. None: the model reads text only."""
+        if not media_kinds(self._template):
+            return None
+        return Finding('our ids = the processor\'s', *compared_with_processor(self._rows, self._template, self._prompt_of))
 
     def _texts(self, rows: list[Conversation]) -> Finding:
         """For models that give numbers: the ids of a row in training are those that swift infer scores."""
@@ -142,8 +160,10 @@ class SwiftVerify(SwiftPipeline):
         """Packed samples give the logits that each gives alone."""
         from swift.trainers import selfcheck
 
-        plan = selfcheck.plan(self._model, text_samples(self._loaded.tokenizer))
-        return Finding('packed = alone', True, 'samples run flat' if plan.flat else f'padded rows are used: {plan.reason}')
+        shown = samples_of(self._rows, self._template) if media_kinds(self._template) else []
+        plan = selfcheck.plan(self._model, [*shown, *text_samples(self._loaded.tokenizer)])
+        what = f', tried on {len(shown)} rows with media' if shown else ''
+        return Finding('packed = alone', True, ('samples run flat' if plan.flat else f'padded rows are used: {plan.reason}') + what)
 
     def _merge(self) -> Finding:
         """The merged model answers as base + adapter do."""
@@ -153,13 +173,17 @@ class SwiftVerify(SwiftPipeline):
         name = 'merged = base + adapter'
         if not is_adapter(self._model):
             return Finding(name, None, 'no adapter was named')
+        saw = Saw(self._model, self._rows, self._template, self._prompt_of)
         try:
             if self.args.merged_model:
                 other = self._load(dataclasses.replace(self.args, model=self.args.merged_model, adapters=[])).model
-                return Finding(name, True, str(compare(self._model, other)))
-            return Finding(name, True, str(merge(self._model)[1]))
+                report = compare(self._model, other)
+            else:
+                other, report = merge(self._model)
         except CheckpointError as error:
             return Finding(name, False, str(error))
+        same, words = saw.compare(other)
+        return Finding(name, same is not False, f'{report}; {words}' if words else str(report))
 
     # ---- what the checks need, made when first needed
 
@@ -167,6 +191,7 @@ class SwiftVerify(SwiftPipeline):
     def _method(self) -> str:
         return method_of(self.command, vars(self.args))
 
+    @cached_property
     def _rows(self) -> list[Conversation]:
         from swift.dataset.load import load_dataset
 

@@ -67,7 +67,7 @@ class Template:
             if source
         }
         self._tokens = Tokens(tokenizer, self._frequent_specials()) if tokenizer is not None else None
-        self._showing = Showing(reader, self._tokens, args.norm_bbox)
+        self.showing = Showing(reader, self._tokens, args.norm_bbox)
         self._before, self._after = own_specials(tokenizer)
         facts = self._finder(None).facts if self._finders else None
         self._stops: Stops = find_stops(tokenizer, self._tokens, facts, stop_token_ids, stop_strings)
@@ -107,7 +107,7 @@ class Template:
         """A hash of everything that decides which tokens and labels a conversation becomes."""
         sources = {key: finder.render.source for key, finder in self._finders.items()}
         variables = [finder.render.variables for finder in self._finders.values()]
-        return fingerprint(self.tokenizer, sources, [*variables, repr(self.loss_scale), self._showing.identity], self._args, self._stops)
+        return fingerprint(self.tokenizer, sources, [*variables, repr(self.loss_scale), self.showing.identity], self._args, self._stops)
 
     def _finder(self, tools: list | None) -> SpanFinder:
         """The template for rows with or without tools (some tokenizers have two)."""
@@ -146,7 +146,7 @@ class Template:
         for i, text in jobs:
             try:
                 if text.shown:
-                    text, row = self._showing.encode(text, self._room(text), self.truncation_strategy)
+                    text, row = self.showing.encode(text, self._room(text), self.truncation_strategy)
                 else:
                     row = next(encoded)
                 results[i] = self._samples(text, row, conversations[i])
@@ -159,7 +159,7 @@ class Template:
         return self.max_length - len(self._before) - 1 if self.max_length and text.plain else self.max_length
 
     def _text(self, conversation: Conversation) -> Rendered:
-        conversation = self._showing.grounded(conversation)
+        conversation = self.showing.grounded(conversation)
         if conversation.text or not self.use_chat_template:
             return self._plain_text(conversation)
         messages, tools = self._prepare(conversation, training=True)
@@ -184,9 +184,9 @@ class Template:
     def _showing_what(self, text: Rendered, conversation: Conversation) -> Rendered:
         """The text with the media that it shows. Raises RowError for a tag or a media token that no medium belongs to."""
         text.shown = media_of(conversation.messages)
-        self._showing.check_tags(conversation.messages, text.shown)
+        self.showing.check_tags(conversation.messages, text.shown)
         if not text.shown:
-            self._showing.check_text(text.text)
+            self.showing.check_text(text.text)
         return text
 
     def _weighted(self, text: str, rows: list[tuple[Turn, float]], everything: bool) -> Rendered:
@@ -205,7 +205,7 @@ class Template:
         messages = tidy_messages(conversation.messages, string_arguments=facts.string_arguments)
         if not messages:
             raise RowError('the row has no messages')
-        messages = self._showing.messages(with_system(messages, self.system), self._finder(tools).render)
+        messages = self.showing.messages(with_system(messages, self.system), self._finder(tools).render)
         if self.agent is not None:
             messages, tools = self.agent.apply(messages, tools), None
         elif tools and not facts.renders_tools:
@@ -247,7 +247,7 @@ class Template:
     def _plain_text(self, conversation: Conversation) -> Rendered:
         """Contents one after another; the answers are trained, or everything (text rows, loss_scale all)."""
         everything = conversation.text or self.loss_scale.base == 'all'
-        messages = self._showing.messages(tidy_messages(conversation.messages), None)
+        messages = self.showing.messages(tidy_messages(conversation.messages), None)
         chosen = {i: 1.0 for i in range(len(messages))} if conversation.text else self.loss_scale.turns(messages)
         text, rows = '', []
         for i, message in enumerate(messages):
@@ -277,7 +277,7 @@ class Template:
                 weights = None
         if text.plain:
             ids, labels, weights = self._with_specials(text, ids, labels, weights)
-        media = [self._showing.recipe(text)] if text.shown else None
+        media = [self.showing.recipe(text)] if text.shown else None
         return [
             Sample(a, b, c, media=media, label=conversation.label, channel=conversation.channel, source=conversation.source)
             for a, b, c in fit(ids, labels, weights, self.max_length, self.truncation_strategy, text.plain)
@@ -312,10 +312,10 @@ class Template:
     def prompt(self, conversation: Conversation) -> Prompt:
         """Everything up to where the assistant's next words go; a last assistant message with words is continued."""
         self._need_tokens()
-        conversation = self._showing.grounded(conversation)
+        conversation = self.showing.grounded(conversation)
         stops = dict(stop_token_ids=self.stop_token_ids, stop=self.stop)
         if conversation.text or not self.use_chat_template:
-            text = ''.join(content_text(m) for m in self._showing.messages(conversation.messages, None))
+            text = ''.join(content_text(m) for m in self.showing.messages(conversation.messages, None))
             ids, media = self._asked_ids(text, conversation)
             before = [] if ids[: len(self._before)] == self._before else self._before
             return Prompt([*before, *ids], text, media=media, **stops)
@@ -336,8 +336,8 @@ class Template:
         shown = self._showing_what(Rendered(text, []), conversation)
         if not shown.shown:
             return self._need_tokens().ids(text), None
-        shown, row = self._showing.encode(shown)
-        return row.ids, self._showing.recipe(shown)
+        shown, row = self.showing.encode(shown)
+        return row.ids, self.showing.recipe(shown)
 
     def shown(self, text: str, conversation: Conversation, limit: int | None = None) -> Prompt | None:
         """A rendered text as tokens with the media of its conversation in it; None where that shows nothing.
@@ -348,16 +348,16 @@ class Template:
         rendered = self._showing_what(Rendered(text, [], all=True), conversation)
         if not rendered.shown:
             return None
-        rendered, row = self._showing.encode(rendered, limit, self.truncation_strategy)
-        return Prompt(row.ids, rendered.text, media=self._showing.recipe(rendered))
+        rendered, row = self.showing.encode(rendered, limit, self.truncation_strategy)
+        return Prompt(row.ids, rendered.text, media=self.showing.recipe(rendered))
 
     def read_media(self, sample: Sample) -> Sample:
         """A stored sample with what it shows made into tensors. Raises RowError naming a file that can't be read."""
-        return self._showing.read(sample)
+        return self.showing.read(sample)
 
     def media_inputs(self, prompt: Prompt) -> dict[str, Any]:
         """The model's inputs beside the ids for what a prompt shows, for one row; {} for text."""
-        return self._showing.inputs(prompt)
+        return self.showing.inputs(prompt)
 
     def words(self, texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """For texts given as words: their ids, joined by blanks and without special tokens, and the token range of every word.

@@ -84,7 +84,7 @@ class MediaReader:
     def seen_size(self, reference: Any) -> tuple[int, int]:
         """(height, width) of an image as it reaches the model: after the budget, and after a resizing to whole patches."""
         size = size_of('image', reference, self.budget)
-        made = self._call(self.token('image') or 'a', [('image', blank('image', size))])
+        made = self.processed(self.token('image') or 'a', [('image', blank('image', size))])
         patch = getattr(self._part('image'), 'patch_size', None)
         if 'image_grid_thw' not in made or not isinstance(patch, int):
             return size
@@ -138,7 +138,7 @@ class MediaReader:
         """The same by giving it blank media of these sizes."""
         if sizes not in self._known:
             text = ' '.join(self.written(kind) for kind, _ in sizes)
-            made = self._call(text, [(kind, blank(kind, size, self.rate)) for kind, size in sizes])
+            made = self.processed(text, [(kind, blank(kind, size, self.rate)) for kind, size in sizes])
             self._known[sizes] = self._said_by(made, text, len(sizes))
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
@@ -160,7 +160,7 @@ class MediaReader:
     def ids(self, text: str, shown: Sequence[Shown]) -> list[int]:
         """Token ids by the processor itself, for those that don't say what they write."""
         media = [(kind, blank(kind, size, self.rate)) for kind, size in self.sizes(shown)]
-        return list(map(int, self._call(text, media)['input_ids'][0]))
+        return list(map(int, self.processed(text, media)['input_ids'][0]))
 
     def tokens_per_second(self) -> float:
         """How many tokens stand for a second of sound. Raises TemplateError where the model hears nothing, or doesn't say."""
@@ -176,7 +176,7 @@ class MediaReader:
         """The model's inputs for the media of one segment. `ids`: its tokens as they were encoded; `labelled` [L]: which are trained."""
         media = [(kind, load(kind, reference, self.budget, self.rate)) for kind, reference in shown]
         try:
-            made = self._call(text, media)
+            made = self.processed(text, media)
         except SwiftError as error:
             names = ', '.join(name_of(reference) for _, reference in shown)
             raise RowError(f'{names}: {error.message}') from error
@@ -224,7 +224,7 @@ class MediaReader:
 
     # ---- the processor
 
-    def _call(self, text: str | list[str], media: Sequence[tuple[str, Any]] | Sequence[Sequence[tuple[str, Any]]]) -> dict[str, Any]:
+    def processed(self, text: str | list[str], media: Sequence[tuple[str, Any]] | Sequence[Sequence[tuple[str, Any]]]) -> dict[str, Any]:
         """The processor's outputs for one text, or for several (padded). Raises TemplateError with its own words."""
         rows_of_text, rows = ([text], [media]) if isinstance(text, str) else (text, media)
         settings = {name: dict(values) for name, values in self.settings.items()}
@@ -267,9 +267,9 @@ class MediaReader:
         """Outputs for a short text, for a longer one, and for two rows with one and with two media of a kind."""
         token = self.written(kind) if (self.token(kind) or '') in self.written(kind) else self.token(kind)
         medium = (kind, blank(kind, self.facts.probe_size(kind, self.rate), self.rate))
-        short, longer = (self._call(f'{token} {words}', [medium]) for words in ('a', 'a b c d e f g'))
+        short, longer = (self.processed(f'{token} {words}', [medium]) for words in ('a', 'a b c d e f g'))
         try:
-            rows = self._call([f'{token} a', f'{token} {token} a'], [[medium], [medium, medium]])
+            rows = self.processed([f'{token} a', f'{token} {token} a'], [[medium], [medium, medium]])
         except SwiftError:  # a processor that takes one medium a row, or one row at a time
             rows = {}
         return short, longer, rows

@@ -31,7 +31,7 @@ class Seen:
 
 def media_kinds(template: Any) -> tuple[str, ...]:
     """Which of image, video, audio the model takes."""
-    reader = getattr(getattr(template, '_showing', None), 'reader', None)  # a template of the user's own may read text only
+    reader = getattr(getattr(template, 'showing', None), 'reader', None)  # a template of the user's own may read text only
     return () if reader is None else tuple(reader.kinds)
 
 
@@ -39,7 +39,7 @@ def media_runs(template: Any, ids: Sequence[int], stored: dict[str, Any] | None)
     """Every medium of a segment, in the order of its tokens. `stored`: what a stored sample or a prompt says that it shows."""
     if not stored:
         return []
-    reader, shown = template._showing.reader, [tuple(item) for item in stored['media']]
+    reader, shown = template.showing.reader, [tuple(item) for item in stored['media']]
     places = reader.places(stored['text'], shown)
     rest = {kind: iter([item for item in shown if item[0] == kind]) for kind, _, _ in places}
     ordered = [next(rest[kind]) for kind, _, _ in places]
@@ -49,7 +49,7 @@ def media_runs(template: Any, ids: Sequence[int], stored: dict[str, Any] | None)
 
 def load_seen(template: Any, seen: Seen) -> Any:
     """The medium within the budgets: a PIL picture, a Video, or [samples] float32. Raises RowError naming the file."""
-    reader = template._showing.reader
+    reader = template.showing.reader
     made = load(seen.kind, seen.reference, reader.budget, reader.rate)
     if seen.kind == 'image' and (made.height, made.width) != seen.size:
         made = made.resize(seen.size[::-1])
@@ -58,9 +58,9 @@ def load_seen(template: Any, seen: Seen) -> Any:
 
 def processor_ids(template: Any, stored: dict[str, Any]) -> list[int]:
     """The tokens that the model's own processor makes of a text and the media it shows, read in full. Raises RowError naming a file."""
-    reader = template._showing.reader
+    reader = template.showing.reader
     media = [(kind, load(kind, reference, reader.budget, reader.rate)) for kind, reference in stored['media']]
-    return list(map(int, reader._call(stored['text'], media)['input_ids'][0]))
+    return list(map(int, reader.processed(stored['text'], media)['input_ids'][0]))
 
 
 def _size(reader: Any, kind: str, reference: Any) -> tuple:
@@ -69,7 +69,7 @@ def _size(reader: Any, kind: str, reference: Any) -> tuple:
 
 def token_runs(template: Any, ids: Sequence[int], stored: dict[str, Any]) -> list[tuple[int, int]]:
     """(start, end) among `ids` for every medium of a segment, in the order of the text; (0, 0) for one that can't be told."""
-    showing, ids, text = template._showing, list(ids), stored['text']
+    showing, ids, text = template.showing, list(ids), stored['text']
     shown = [tuple(item) for item in stored['media']]
     runs = showing.reader.runs(text, shown)
     if runs is None:

@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from swift.core.configs import decoder_config, for_decoder
 from swift.core.errors import ModelError
 
 SEGMENTS, SEGMENTS_EAGER = 'swift_segments', 'swift_segments_eager'
@@ -57,36 +58,8 @@ def use_segments(model: nn.Module) -> str | None:
         return native
     if native not in ('sdpa', 'eager') or not type(model)._can_set_attn_implementation():
         return None
-    set_decoder_attention(model, SEGMENTS if native == 'sdpa' else SEGMENTS_EAGER)
+    model.set_attn_implementation(for_decoder(model.config, SEGMENTS if native == 'sdpa' else SEGMENTS_EAGER))
     return native
-
-
-def decoder_config(model: Any) -> Any:
-    """The part of a model's configuration that its language model reads; the whole one where there is no part."""
-    config = getattr(model, 'config', None)
-    return config.get_text_config(decoder=True) if hasattr(config, 'get_text_config') else config
-
-
-def set_decoder_attention(model: nn.Module, implementation: str) -> None:
-    """Switch the attention of the language model alone."""
-    place = _place_of(model.config, decoder_config(model))
-    value: Any = implementation
-    for name in reversed(place):
-        value = {name: value}
-    model.set_attn_implementation(value)
-
-
-def _place_of(config: Any, wanted: Any) -> list[str]:
-    """Names of the sub-configurations that lead to `wanted`; none when it is the configuration itself."""
-    if config is wanted:
-        return []
-    for name in getattr(config, 'sub_configs', ()):
-        part = getattr(config, name, None)
-        if part is wanted:
-            return [name]
-        if part is not None and (rest := _place_of(part, wanted)):
-            return [name, *rest]
-    return []
 
 
 # ---- the mask that is a list of lengths

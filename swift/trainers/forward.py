@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from swift.core.configs import decoder_config
 from swift.core.errors import ModelError
 from swift.core.heads import BARE, LANGUAGE, SEQUENCE, head_kind
 from swift.core.types import AnswerTokens, Batch
 from swift.objectives.logps import Answers, answer_tokens, answers, chunked_statistics, statistics
-from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, decoder_config, segments
+from swift.trainers.attention import SEGMENTS, SEGMENTS_EAGER, segments
 from swift.trainers.media import media_inputs, mixes_kinds, own_positions
 from swift.trainers.scoring import Pooled, first_position, pad_id_of, pooled_index, scoring_head, with_pad
 from swift.tuners.base import Tuner

@@ -13,13 +13,14 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from swift.core.configs import decoder_config, for_decoder
 from swift.core.errors import ModelError
 from swift.core.heads import BARE, LANGUAGE, SEQUENCE, head_kind
 from swift.core.log import get_logger
 from swift.core.types import IGNORE_INDEX, Sample
 from swift.objectives import collate
 from swift.parallel import group
-from swift.trainers.attention import decoder_config, set_decoder_attention, use_segments
+from swift.trainers.attention import use_segments
 from swift.trainers.forward import ModelActor, Plan, base_of
 
 logger = get_logger()
@@ -58,7 +59,7 @@ def _decide(model: nn.Module, pair: list[Sample], flat: bool) -> Plan:
         if reason is None:
             return Plan(True, selects, tail)
         if native is not None and decoder_config(base)._attn_implementation != native:
-            set_decoder_attention(base, native)
+            base.set_attn_implementation(for_decoder(base.config, native))
         logger.warning('%s runs on padded rows: %s', type(base).__name__, reason)
     gap = max(group.gather(max(_padding_gap(model, pair, alone), 0.0 if selects or kind != SEQUENCE else _row_gap(model, pair))))
     if gap > _tolerance(alone[0]):

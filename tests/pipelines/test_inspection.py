@@ -179,3 +179,15 @@ def test_verify_finds_texts_that_are_encoded_otherwise(quick, tmp_path, monkeypa
     monkeypatch.setattr(scoring, 'encoder_for', wrong)
     with pytest.raises(SwiftError, match=r'1 of 4 checks failed.*text 1 of the sample is not what swift infer encodes'):
         verify_main(dict(adapters=checkpoint))
+
+
+def test_doctor_says_what_reads_media(capsys):
+    from importlib.metadata import version
+
+    report = doctor_main()
+    assert report['media']['pillow'] == version('pillow') and set(report['media']) == {'pillow', 'av', 'soundfile', 'pydicom'}
+    out = capsys.readouterr().out
+    assert f'have pillow {version("pillow")}: images' in out
+    from swift.core.stand_in import in_use
+
+    assert ('stand-in of swift' in report['torchvision']) == in_use() and f'torchvision: {report["torchvision"]}' in out

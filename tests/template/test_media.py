@@ -76,7 +76,7 @@ def test_a_paligemma_text_is_that_of_its_processor_and_the_answer_alone_is_its_s
 @pytest.mark.parametrize('family', ['qwen2_vl', 'llava', 'idefics3', 'gemma3', 'mllama'])
 def test_a_picture_inside_an_answer_is_never_trained(family):
     template = template_of(family)
-    reader = template._showing.reader
+    reader = template.showing.reader
     [sample] = template.encode(talk('Draw two pictures. ', 'Here: <image>and there: <image>both done.', images=[0, 1]))
     said = trained(sample, template)
     assert 'Here:' in said and 'and there:' in said and 'both done.' in said
@@ -218,7 +218,7 @@ def test_a_fingerprint_holds_processor_and_budget():
 
 @pytest.mark.parametrize('family', [f for f in PRIORITY if 'image' in kinds_of(f)])
 def test_counting_tokens_gives_what_trying_gives(family):
-    reader = template_of(family)._showing.reader
+    reader = template_of(family).showing.reader
     sizes = [('image', size) for size in ((57, 211), (300, 300), (33, 900), (720, 1280))]
     for some in (sizes[:1], sizes[1:2], sizes[2:3], sizes[3:], sizes[:2]):
         assert reader._written_for(tuple(some)) == reader._tried(tuple(some))
