@@ -304,6 +304,12 @@ class Template(Protocol):
         """The inference prompt: everything up to where the assistant's next words go."""
         ...
 
+    def shown(
+        self, text: str, conversation: Conversation, limit: int | None = None, before: Sequence[int] = ()
+    ) -> Prompt | None:
+        """A rendered text as tokens with the media of its conversation in it; None where that shows nothing."""
+        ...
+
     def words(self, texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """For texts given as words: their ids without special tokens, and the token range of every word."""
         ...

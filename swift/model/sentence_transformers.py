@@ -107,6 +107,29 @@ def end_with(tokenizer: Any, token: str) -> None:
         return
     from tokenizers.processors import Sequence, TemplateProcessing
 
-    closing = TemplateProcessing(single=f'$A {token}', pair=f'$A {token} $B {token}', special_tokens=[(token, number)])
-    own = backend.post_processor
-    backend.post_processor = closing if own is None else Sequence([own, closing])
+    ids = _put_before(tokenizer)
+    begin = tokenizer.convert_ids_to_tokens(ids)
+    single, second = ([*begin, text, token] for text in ('$A', '$B'))
+    specials = {token: number, **dict(zip(begin, ids, strict=True))}
+    closing = TemplateProcessing(single=single, pair=[*single, *second], special_tokens=list(specials.items()))
+    backend.post_processor = Sequence([*_offsets(backend), closing])
+
+
+def _put_before(tokenizer: Any) -> list[int]:
+    """The ids that a tokenizer puts in front of every text."""
+    bare, full = tokenizer('a', add_special_tokens=False)['input_ids'], tokenizer('a')['input_ids']
+    return full[: next((at for at in range(len(full)) if full[at : at + len(bare)] == bare), 0)]
+
+
+def _offsets(backend: Any) -> list[Any]:
+    """The post-processors of a tokenizer that put no special tokens around a text, which a template replaces: two of them in a row
+    would put them around each other's."""
+    from tokenizers.processors import ByteLevel
+
+    own = json.loads(backend.to_str())['post_processor'] or {}
+    parts = own['processors'] if own.get('type') == 'Sequence' else [own]
+    return [
+        ByteLevel(add_prefix_space=part['add_prefix_space'], trim_offsets=part['trim_offsets'], use_regex=part['use_regex'])
+        for part in parts
+        if part.get('type') == 'ByteLevel'
+    ]

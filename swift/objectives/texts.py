@@ -104,7 +104,7 @@ def encode_texts(texts: Sequence[Sequence[Message]], template: Template, *, end:
     for number, messages in enumerate(texts):
         try:
             if media_of(messages):
-                results[number] = _showing(messages, template, eos)
+                results[number] = showing(messages, template, end)
                 continue
             plain = text_of(messages)
             text = template.apply_chat_template(list(messages)) if template.use_chat_template else plain
@@ -124,14 +124,15 @@ def encode_texts(texts: Sequence[Sequence[Message]], template: Template, *, end:
     return results
 
 
-def _showing(messages: Sequence[Message], template: Template, eos: int | None) -> Text:
+def showing(messages: Sequence[Message], template: Template, end: bool) -> Text:
     """A text that shows something. Raises RowError."""
     parts_of(messages)
+    tokenizer = template.tokenizer
     if not template.chat_template:
-        return plainly(messages, template, eos)
+        return plainly(messages, template, ending(tokenizer) if end else None)
     text = template.apply_chat_template(list(messages))
-    closed = eos is None or text.endswith(template.tokenizer.eos_token)
-    return fit_shown(text, Conversation(list(messages)), Specials((), () if closed else (eos,)), template)
+    open_end = end and tokenizer.eos_token and not text.endswith(tokenizer.eos_token)
+    return fit_shown(text, Conversation(list(messages)), Specials((), (tokenizer.eos_token_id,) if open_end else ()), template)
 
 
 def plainly(messages: Sequence[Message], template: Template, eos: int | None = None) -> Text:
@@ -145,7 +146,7 @@ def fit_shown(text: str, talk: Conversation, specials: Specials, template: Templ
     limit, around = template.max_length, len(specials.before) + len(specials.after)
     if limit is not None and limit <= around:
         raise RowError(f'max_length {limit} leaves no room for a text between its special tokens')
-    prompt = template.shown(text, talk, limit and limit - around)
+    prompt = template.shown(text, talk, limit and limit - around, specials.before)
     ids = list(prompt.input_ids)
     ids = ids[len(specials.before) :] if tuple(ids[: len(specials.before)]) == specials.before else ids
     kept = cut(ids, specials.before, specials.after, template)

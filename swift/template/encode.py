@@ -249,7 +249,7 @@ class Template:
         everything = conversation.text or self.loss_scale.base == 'all'
         messages = self.showing.messages(tidy_messages(conversation.messages), None)
         chosen = {i: 1.0 for i in range(len(messages))} if conversation.text else self.loss_scale.turns(messages)
-        text, rows = '', []
+        text, rows = self._opening(conversation.messages, self._before), []
         for i, message in enumerate(messages):
             said = content_text(message)
             if message['role'] == 'assistant' and (i in chosen or everything):
@@ -315,7 +315,8 @@ class Template:
         conversation = self.showing.grounded(conversation)
         stops = dict(stop_token_ids=self.stop_token_ids, stop=self.stop)
         if conversation.text or not self.use_chat_template:
-            text = ''.join(content_text(m) for m in self.showing.messages(conversation.messages, None))
+            said = ''.join(content_text(m) for m in self.showing.messages(conversation.messages, None))
+            text = self._opening(conversation.messages, self._before) + said
             ids, media = self._asked_ids(text, conversation)
             before = [] if ids[: len(self._before)] == self._before else self._before
             return Prompt([*before, *ids], text, media=media, **stops)
@@ -339,13 +340,22 @@ class Template:
         shown, row = self.showing.encode(shown)
         return row.ids, self.showing.recipe(shown)
 
-    def shown(self, text: str, conversation: Conversation, limit: int | None = None) -> Prompt | None:
+    def _opening(self, messages: Sequence[Message], before: Sequence[int]) -> str:
+        """What plain text that shows something begins with: its processor must read what the ids say, and some put a missing bos
+        elsewhere (Mllama: behind the pictures)."""
+        return ''.join(self.tokenizer.convert_ids_to_tokens(list(before))) if media_of(messages) else ''
+
+    def shown(
+        self, text: str, conversation: Conversation, limit: int | None = None, before: Sequence[int] = ()
+    ) -> Prompt | None:
         """A rendered text as tokens with the media of its conversation in it; None where that shows nothing.
 
-        More than `limit` tokens are cut by the truncation strategy, a medium stays whole or goes; with `delete` the caller sees the
-        length. Raises RowError for a tag or a media token that no medium belongs to.
+        `before`: tokens that the caller puts in front of it, if it does not begin so. More than `limit` tokens are cut by the
+        truncation strategy, a medium stays whole or goes; with `delete` the caller sees the length. Raises RowError for a tag or a
+        media token that no medium belongs to.
         """
-        rendered = self._showing_what(Rendered(text, [], all=True), conversation)
+        opening = self._opening(conversation.messages, before)
+        rendered = self._showing_what(Rendered(opening + text.removeprefix(opening), [], all=True), conversation)
         if not rendered.shown:
             return None
         rendered, row = self.showing.encode(rendered, limit, self.truncation_strategy)

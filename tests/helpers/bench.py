@@ -43,7 +43,7 @@ def make_bench(name: str, folder: str, model: str, *, noise: float = 0.05, rows:
     """The method as a training sets it up; the policy has moved away from the reference by random noise."""
     from swift.arguments import Facts, parse_args, resolve
     from swift.model.load import load_model, load_processor, model_info
-    from swift.pipelines.data import encode_data, first_samples
+    from swift.pipelines.data import encode_data
     from swift.pipelines.methods import settle
     from swift.pipelines.templates import template_for
     from swift.trainers import selfcheck
@@ -52,12 +52,13 @@ def make_bench(name: str, folder: str, model: str, *, noise: float = 0.05, rows:
     args = parse_args(case.command, case_settings(name, folder, model, rows=rows, tuner_type='full', load_from_cache_file=False, **flags))
     info = model_info(args)
     method = settle(resolve(args, Facts(None, info.max_model_len)), case.command, info)
-    data = encode_data(method.args, method.objective, template_for(load_processor(args), method.args, info), splits=method.splits)
-    samples = [data.train[index] for index in range(len(data.train))]
+    template = template_for(load_processor(args), method.args, info)
+    data = encode_data(method.args, method.objective, template, splits=method.splits)
+    samples = [template.read_media(data.train[index]) for index in range(len(data.train))]
     head = tuple(str(getattr(method.args, field)) for field in ('model', 'task_type', 'num_labels', 'problem_type', 'class_names'))
     if head not in _models:
         loaded = load_model(method.args, for_training=True).model.eval()
-        _models[head] = loaded, selfcheck.plan(loaded, first_samples(data.train))
+        _models[head] = loaded, selfcheck.plan(loaded, samples[:2])
     loaded, plan = _models[head]
     assert plan.flat, plan.reason
     assert all(weight.requires_grad for weight in loaded.parameters()), 'or no gradient could reach the reference'

@@ -11,6 +11,9 @@ from swift.objectives import OBJECTIVES, get_objective
 from swift.template import get_template
 from tests.helpers.bench import FILLER, evaluate, make_bench, run_step
 from tests.helpers.methods import CASES
+from tests.helpers.mm_matrix import METHODS as SHOWN
+from tests.helpers.mm_matrix import shower, shown_rows
+from tests.helpers.vlm import save_vlm
 
 VARIANTS = [pytest.param(name, label, id=f'{name}-{label}') for name, case in CASES.items() for label in case.variants]
 
@@ -41,6 +44,20 @@ def same(one, other):
     assert one.metrics == pytest.approx(other.metrics, rel=1e-4, abs=1e-5)
 
 
+@pytest.fixture(scope='module')
+def shown_bench(tmp_path_factory):
+    """Method, family → Bench of 6 rows, of which some show nothing, some one picture or two."""
+    folder = tmp_path_factory.mktemp('shown')
+    show = shower(folder / 'media', 'image')
+
+    @functools.cache
+    def make(name, family):
+        rows = shown_rows(name, 6, 'image', show)
+        return make_bench(name, str(folder), save_vlm(folder / family, family), rows=rows, max_length=512)
+
+    return make
+
+
 def test_every_method_is_covered():
     assert set(CASES) == set(OBJECTIVES) == set(METHODS)
 
@@ -67,6 +84,19 @@ def test_split_packing_order_processes_and_fillers_change_nothing(bench, name):
     same(whole, run_step(made, [samples[::-1]]))
     same(whole, run_step(made, [samples[:3]], [samples[3:]]))
     same(whole, run_step(made, [samples[:1], samples[1:]], [FILLER, FILLER]))
+
+
+@pytest.mark.parametrize('name', SHOWN)
+@pytest.mark.parametrize('family', ['llava', 'qwen2_vl'])
+def test_nor_of_rows_that_show_something(shown_bench, name, family):
+    """Flat = padded = accumulated = spread over processes with a filler."""
+    made = shown_bench(name, family)
+    a, b, c, d, e, f = samples = made.samples
+    assert {True, False} == {any(sample.media or ()) for sample in samples}
+    whole = run_step(made, [samples])
+    assert whole.loss != 0 and whole.weight > 0 and whole.gradient.abs().max() > 0
+    same(whole, run_step(made, [[f, d], [a]], [[e, b, c], FILLER], padded=True))
+    same(whole, run_step(made, [[sample] for sample in samples]))
 
 
 @pytest.mark.parametrize(('name', 'label'), VARIANTS)

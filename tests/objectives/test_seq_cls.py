@@ -101,8 +101,9 @@ def test_long_texts_are_cut_or_counted(encoder_template):
 
 
 def test_rows_without_text_are_refused(encoder_template, template):
-    [empty, picture] = make().encode_batch([talk(0, ''), talk(0, images=['cat.png'])], encoder_template())
-    assert 'empty' in str(empty) and 'media' in str(picture)
+    shown = Conversation([{'role': 'user', 'content': [{'type': 'image', 'image': 'cat.png'}]}], label=0, images=['cat.png'])
+    [empty, picture] = make().encode_batch([talk(0, ''), shown], encoder_template())
+    assert 'empty' in str(empty) and 'the row has images, but the model reads text only' in str(picture)
 
 
 class Fixed:

@@ -98,3 +98,18 @@ def test_what_looks_at_a_step_sees_the_model_in_training_mode(flags, monkeypatch
     sft_main({**flags, 'gradient_accumulation_steps': 2, 'per_device_train_batch_size': 2, 'val_dataset': flags['dataset'] + '#2', 'eval_steps': 1})
     assert [training for count, training in seen if count == 2] == [True, True]
     assert {training for count, training in seen if count == 1} == {False}
+
+
+def test_a_tokenizer_that_begins_texts_ends_them_too(tmp_path):
+    """Two templates in a row would put their tokens around each other's."""
+    from swift.model.sentence_transformers import end_with
+    from tests.helpers.vlm_tokens import build_tokenizer
+
+    tokenizer = build_tokenizer({'bos_token': '<s>', 'eos_token': '</s>', 'pad_token': '<pad>'}, [], bos=True)
+    bare = tokenizer('hello', add_special_tokens=False)['input_ids']
+    assert tokenizer('hello')['input_ids'] == [tokenizer.bos_token_id, *bare]
+    end_with(tokenizer, '</s>')
+    tokenizer.save_pretrained(tmp_path)
+    for found in (tokenizer, type(tokenizer).from_pretrained(tmp_path)):
+        assert found('hello')['input_ids'] == [tokenizer.bos_token_id, *bare, tokenizer.eos_token_id]
+        assert found('hello', add_special_tokens=False)['input_ids'] == bare

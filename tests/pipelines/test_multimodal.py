@@ -114,9 +114,10 @@ def test_streaming_reads_pictures_as_they_come(tmp_path):
         assert len(losses(sft_main(settings('llava', data, tmp_path / f'o{number}', **way)))) == 2
 
 
-def test_plain_text_with_pictures_is_trained_whole(tmp_path):
+@pytest.mark.parametrize('family', ['qwen2_vl', 'gemma3', pytest.param('mllama', marks=pytest.mark.slow)])
+def test_plain_text_with_pictures_is_trained_whole(family, tmp_path):
     data = write_rows(tmp_path / 'rows.jsonl', [{'text': f'Before <image> after number {n}.', 'images': [file_of('image', n % 3)]} for n in range(8)])
-    result = pretrain_main(settings('qwen2_vl', data, tmp_path / 'out'))
+    result = pretrain_main(settings(family, data, tmp_path / 'out'))
     assert losses(result)[1] < losses(result)[0]
 
 

@@ -47,6 +47,21 @@ def test_only_the_answer_is_trained_and_the_prompt_is_the_same_as_at_inference(f
     assert prompt.media['media'] == sample.media[0]['media'] and prompt.media['text'] == sample.media[0]['text'][: len(prompt.media['text'])]
 
 
+@pytest.mark.parametrize('family', ['gemma3', 'llava', 'mllama'])
+def test_plain_text_begins_for_the_processor_as_it_does_for_the_model(family):
+    template = template_of(family)
+    shown = talk('<image>A picture and what is said of it.', images=[0])
+    shown.text = True
+    [sample] = template.encode(shown)
+    assert sample.input_ids[0] == template.tokenizer.bos_token_id and sample.labels[-1] == sample.input_ids[-1]
+    theirs = by_processor(sample, template)
+    read = theirs['input_ids'][0].tolist()
+    assert read == list(sample.input_ids[: len(read)])
+    [media] = template.read_media(sample).media
+    for name, value in media.aligned.items():
+        assert torch.equal(value[: len(read)], theirs[name][0]) and (value.any() or name != 'cross_attention_mask')
+
+
 @pytest.mark.parametrize('family', [f for f in PRIORITY if 'image' in kinds_of(f) and f != 'paligemma'])
 def test_ids_and_tensors_are_those_of_the_processor(family):
     template = template_of(family)
