@@ -16,6 +16,7 @@ import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -168,33 +169,29 @@ def rows(kind: str, directory: str, shift: int = 0) -> str:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: one row an architecture, the last result of each."""
+    """Markdown: what the last result of each architecture says of the commands, or of plain transformers where those were not run."""
     last = {result['model_type']: result for result in results}
-    lines = [
-        '| model_type | media | plain transformers | swift: sft, merge, infer | seconds |',
-        '|---|---|---|---|---|',
-    ]
+    lines = ['| model_type | works with | does not, and why |', '|---|---|---|']
     for name in sorted(last):
-        result = last[name]
-        media = ' '.join(result.get('media', []))
-        lines.append(
-            f'| {name} | {media} | {_cell(result, "plain")} | {_cell(result, "swift")} | {result.get("seconds", "")} |'
-        )
-    counts = [sum(_cell(result, way).startswith('yes') for result in last.values()) for way in ('plain', 'swift')]
-    return '\n'.join([f'{counts[0]} of {len(last)} work in plain transformers, {counts[1]} through swift.', '', *lines])
+        works, fails = _cells(last[name])
+        lines.append(f'| {name} | {works} | {fails} |')
+    count = sum(bool(_cells(result)[0]) for result in last.values())
+    return '\n'.join([f'{count} of {len(last)} work.', '', *lines])
 
 
-def _cell(result: dict[str, Any], way: str) -> str:
-    if 'reason' in result or 'error' in result:
-        return f'no: {result.get("reason") or result["error"]}'.replace('|', '/')[:160]
-    if way not in result:
-        return 'not run'
-    known = result.get('known', {}) if way == 'plain' else {}
-    failed = {rows: found['error'] for rows, found in result[way].items() if not found['ok']}
-    new = {rows: error for rows, error in failed.items() if rows not in known}
-    if new:
-        return f'no: {"; ".join(f"{rows}: {error}" for rows, error in new.items())}'.replace('|', '/')[:160]
-    return 'yes' + (f', but {"; ".join(f"{rows}: {known[rows]}" for rows in failed)}' if failed else '')
+def _cells(result: dict[str, Any]) -> tuple[str, str]:
+    """(kinds of media that work, kinds that don't with the reason)."""
+    ways = result.get('swift') or result.get('plain')
+    if not ways:
+        return '', _short(result.get('reason') or result.get('error', 'not run'))
+    works = ', '.join(kind for kind, found in ways.items() if found['ok'])
+    return works, '; '.join(f'{kind}: {_short(found["error"])}' for kind, found in ways.items() if not found['ok'])
+
+
+def _short(error: str) -> str:
+    """An error without the names of commands and of files that are gone, for a cell."""
+    error = re.sub(r'^\w+: swift \w+: (error|failed): |\S*/tmp\S*:? ?|\(SWIFT_DEBUG=1.*|6 of 6 rows are bad.*?first: ', '', error)
+    return ' '.join(error.replace('|', '/').split())[:120]
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
-"""Write half a second of a note, with the question which it is: train.jsonl, heldout.jsonl and two controls.
+"""Write sounds of half a second, with the question which note it is: training rows, held-out rows, controls.
 
 A note is one of the twelve names in one of two octaves, up to a fifth of a semitone out of tune; loudness, overtones, phases and how
 fast it dies away are drawn anew for each, and there is some noise.
 
-What the held-out rows let hear is in no training row. The controls tell whether a model listens:
+What heldout.jsonl lets hear is in no row of train.jsonl. The controls tell whether a model listens:
 train_control.jsonl has the training rows with their answers dealt out at random: what learns from it ends at chance.
 heldout_control.jsonl has the held-out rows with the samples of each sound in random order, which leaves noise.
 
@@ -28,7 +28,13 @@ QUESTION = '<audio>Which note is this?'
 HELD_OUT, TRAIN = 360, 1440  # rows
 
 
-def tone(rng: np.random.Generator, note: int) -> np.ndarray:
+def tones(rng: np.random.Generator, count: int = HELD_OUT + TRAIN) -> tuple[list[np.ndarray], list[str]]:
+    """(sounds as float64 [samples], their names)."""
+    notes = rng.integers(len(NAMES), size=count)
+    return [_tone(rng, note) for note in notes], [NAMES[note] for note in notes]
+
+
+def _tone(rng: np.random.Generator, note: int) -> np.ndarray:
     """float64 [samples] in (-1, 1): a note, counted in semitones from C."""
     semitones = note + 12 * rng.integers(OCTAVES) + rng.uniform(-0.2, 0.2)
     time = np.arange(int(RATE * SECONDS)) / RATE
@@ -51,13 +57,29 @@ def save(sound: np.ndarray, path: Path) -> str:
     return f'{path.parent.name}/{path.name}'
 
 
-def rows(sounds: list[str], answers: list[str]) -> str:
+def write_rows(path: Path, sounds: list[str], answers: list[str]) -> None:
     """One JSON line for each sound."""
-    lines = []
-    for path, answer in zip(sounds, answers, strict=True):
-        messages = [{'role': 'user', 'content': QUESTION}, {'role': 'assistant', 'content': answer}]
-        lines.append(json.dumps({'messages': messages, 'audios': [path]}) + '\n')
-    return ''.join(lines)
+    with path.open('w', encoding='utf-8') as file:
+        for sound, answer in zip(sounds, answers, strict=True):
+            messages = [{'role': 'user', 'content': QUESTION}, {'role': 'assistant', 'content': answer}]
+            file.write(json.dumps({'messages': messages, 'audios': [sound]}) + '\n')
+
+
+def write(out: Path, seed: int = 42) -> None:
+    """Write all files into a folder; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    sounds, answers = tones(rng)
+    folder = out / 'media'
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [save(sound, folder / f'{i:04}.wav') for i, sound in enumerate(sounds)]
+    spoiled = [
+        save(rng.permutation(sound), folder / f'{i:04}_shuffled.wav') for i, sound in enumerate(sounds[:HELD_OUT])
+    ]
+    write_rows(out / 'heldout.jsonl', paths[:HELD_OUT], answers[:HELD_OUT])
+    write_rows(out / 'heldout_control.jsonl', spoiled, answers[:HELD_OUT])
+    write_rows(out / 'train.jsonl', paths[HELD_OUT:], answers[HELD_OUT:])
+    write_rows(out / 'train_control.jsonl', paths[HELD_OUT:], rng.permutation(answers[HELD_OUT:]).tolist())
+    print(f'{out}: {len(paths) - HELD_OUT:,} rows to train on, {HELD_OUT} held out')
 
 
 def main() -> None:
@@ -65,26 +87,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seed', type=int, default=42)
     options = parser.parse_args()
-
-    rng = np.random.default_rng(options.seed)
-    notes = rng.integers(len(NAMES), size=HELD_OUT + TRAIN)
-    sounds = [tone(rng, note) for note in notes]
-    answers = [NAMES[note] for note in notes]
-    folder = options.out / 'media'
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [save(sound, folder / f'{i:04}.wav') for i, sound in enumerate(sounds)]
-    spoiled = [
-        save(rng.permutation(sound), folder / f'{i:04}_spoiled.wav') for i, sound in enumerate(sounds[:HELD_OUT])
-    ]
-    sets = {
-        'heldout': (paths[:HELD_OUT], answers[:HELD_OUT]),
-        'heldout_control': (spoiled, answers[:HELD_OUT]),
-        'train': (paths[HELD_OUT:], answers[HELD_OUT:]),
-        'train_control': (paths[HELD_OUT:], rng.permutation(answers[HELD_OUT:]).tolist()),
-    }
-    for name, (of, say) in sets.items():
-        (options.out / f'{name}.jsonl').write_text(rows(of, say), encoding='utf-8')
-    print(f'{options.out}: {TRAIN:,} rows to train on, {HELD_OUT} held out')
+    write(options.out, options.seed)
 
 
 if __name__ == '__main__':

@@ -22,8 +22,9 @@ MELS = 80
 WINDOW = 1024  # samples; long, so that neighbouring notes fall into different frequencies
 
 
-def make():
-    """(model, processor) for sounds."""
+def make(seed: int = 42):
+    """(model, processor) that takes sounds; the same for the same seed."""
+    import torch
     from transformers import (
         Qwen2AudioConfig,
         Qwen2AudioEncoderConfig,
@@ -55,9 +56,11 @@ def make():
         n_fft=WINDOW,
         return_attention_mask=True,
     )
-    return Qwen2AudioForConditionalGeneration(config), Qwen2AudioProcessor(
-        features, tokenizer, chat_template=tokenizer.chat_template
-    )
+    processor = Qwen2AudioProcessor(features, tokenizer, chat_template=tokenizer.chat_template)
+    torch.manual_seed(seed)
+    model = Qwen2AudioForConditionalGeneration(config)
+    speaker.teach_speech(model)
+    return model, processor
 
 
 def main() -> None:
@@ -65,13 +68,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seed', type=int, default=42)
     options = parser.parse_args()
-
-    import torch
-
-    torch.manual_seed(options.seed)
-    model, processor = make()
-    speaker.teach_speech(model)
-    speaker.write(model, processor, options.out)
+    speaker.write(*make(options.seed), options.out)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Write a tiny model that sees: a real architecture with a random vision tower, and tiny-chat as its language model.
 
-image: Llava with a SigLIP tower, an image of 32 × 32 pixels is 16 tokens.
-video: LLaVA-OneVision with the same tower, a frame of 32 × 32 pixels is 4 tokens; it takes images too.
+image: Llava with a SigLIP tower; a picture, of whatever size, becomes 32 × 32 pixels and 16 tokens.
+video: LLaVA-OneVision with the same tower; a frame becomes 32 × 32 pixels and 4 tokens. It takes pictures too.
 
     python recipes/tiny_vision/make.py --kind image --out output/tiny_vision
 """
@@ -18,9 +18,23 @@ import speaker  # noqa: E402
 
 SIDE = 32  # pixels
 PATCH = 8  # pixels
+SIZE = {'height': SIDE, 'width': SIDE}
+TOKENS = (SIDE // PATCH) ** 2
 
 
-def vision_config():
+def make(kind: str, seed: int = 42):
+    """(model, processor) that takes images, or videos; the same for the same seed."""
+    import torch
+
+    import swift  # noqa: F401  # before transformers: has what video processors want of torchvision, where that is missing
+
+    torch.manual_seed(seed)
+    model, processor = _for_images() if kind == 'image' else _for_videos()
+    speaker.teach_speech(model)
+    return model, processor
+
+
+def _tower():
     """A SigLIP tower of two layers."""
     from transformers import SiglipVisionConfig
 
@@ -35,23 +49,21 @@ def vision_config():
     )
 
 
-def make_image():
-    """(model, processor) for images."""
+def _for_images():
     from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, SiglipImageProcessorPil
 
     tokenizer = speaker.load_tokenizer(['<image>'], {'image': '<image>'})
     config = LlavaConfig(
-        vision_config=vision_config(),
+        vision_config=_tower(),
         text_config=speaker.text_config(tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids('<image>'),
-        image_seq_length=(SIDE // PATCH) ** 2,
+        image_seq_length=TOKENS,
         vision_feature_select_strategy='full',
         vision_feature_layer=-1,
         tie_word_embeddings=True,
     )
-    images = SiglipImageProcessorPil(size={'height': SIDE, 'width': SIDE})
     processor = LlavaProcessor(
-        images,
+        SiglipImageProcessorPil(size=SIZE),
         tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy='full',
@@ -60,8 +72,7 @@ def make_image():
     return LlavaForConditionalGeneration(config), processor
 
 
-def make_video():
-    """(model, processor) for videos and images."""
+def _for_videos():
     from transformers import (
         LlavaOnevisionConfig,
         LlavaOnevisionForConditionalGeneration,
@@ -70,10 +81,10 @@ def make_video():
         LlavaOnevisionVideoProcessor,
     )
 
-    size, grid = {'height': SIDE, 'width': SIDE}, [[SIDE, SIDE]]
+    grid = [[SIDE, SIDE]]
     tokenizer = speaker.load_tokenizer(['<image>', '<video>'], {'image': '<image>', 'video': '<video>'})
     config = LlavaOnevisionConfig(
-        vision_config=vision_config(),
+        vision_config=_tower(),
         text_config=speaker.text_config(tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids('<image>'),
         video_token_index=tokenizer.convert_tokens_to_ids('<video>'),
@@ -81,10 +92,10 @@ def make_video():
         tie_word_embeddings=True,
     )
     processor = LlavaOnevisionProcessor(
-        LlavaOnevisionImageProcessorPil(size=size, image_grid_pinpoints=grid),
+        LlavaOnevisionImageProcessorPil(size=SIZE, image_grid_pinpoints=grid),
         tokenizer,
-        LlavaOnevisionVideoProcessor(size=size),
-        num_image_tokens=(SIDE // PATCH) ** 2,
+        LlavaOnevisionVideoProcessor(size=SIZE),
+        num_image_tokens=TOKENS,
         vision_feature_select_strategy='full',
         chat_template=tokenizer.chat_template,
     )
@@ -97,15 +108,7 @@ def main() -> None:
     parser.add_argument('--kind', choices=['image', 'video'], default='image')
     parser.add_argument('--seed', type=int, default=42)
     options = parser.parse_args()
-
-    import torch
-
-    import swift  # noqa: F401  # its image transforms stand in for torchvision's, where that is not installed
-
-    torch.manual_seed(options.seed)
-    model, processor = make_image() if options.kind == 'image' else make_video()
-    speaker.teach_speech(model)
-    speaker.write(model, processor, options.out)
+    speaker.write(*make(options.kind, options.seed), options.out)
 
 
 if __name__ == '__main__':
