@@ -31,6 +31,7 @@ tiny: install ## Train the built-in tiny model again from nothing (about half an
 
 data: install ## Rewrite the small data sets of examples/data
 	@$(PY) examples/data/make_data.py
+	@$(PY) examples/data/make_media.py
 
 install: $(VENV)/.installed
 
