@@ -25,10 +25,13 @@ _CALL = re.compile('|'.join(map(re.escape, CALLS)))
 
 def as_said(completion: Completion, tokenizer: Any) -> Completion:
     """The completion as a template should read it: without the ids where a stop text cut the answer short."""
-    ids = completion.token_ids
-    if completion.finish_reason == 'stop' and completion.text not in (decode(tokenizer, ids), decode(tokenizer, ids[:-1])):
+    ids, text = completion.token_ids, completion.text
+    if completion.finish_reason != 'stop' or not ids or text == decode(tokenizer, ids):
+        return completion
+    if text != decode(tokenizer, ids[:-1]):
         return replace(completion, token_ids=[])
-    return completion
+    last_is_word = ids[-1] not in tokenizer.all_special_ids  # a stop text that is one token; stop tokens the template knows itself
+    return replace(completion, token_ids=ids[:-1]) if last_is_word else completion
 
 
 class DeltaParser:

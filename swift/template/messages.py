@@ -28,6 +28,7 @@ def _tidy(message: dict, index: int, string_arguments: bool) -> dict:
     message = {**message}
     if message.get('content') is None:
         message['content'] = ''
+    message['content'] = _one_text(message['content'])
     reasoning = next((message[key] for key in _REASONING if message.get(key) is not None), None)
     if reasoning is not None:
         message = {'thinking': reasoning, **message, 'reasoning_content': reasoning}
@@ -36,6 +37,13 @@ def _tidy(message: dict, index: int, string_arguments: bool) -> dict:
     else:
         message['tool_calls'] = [_tidy_call(c, index, string_arguments) for c in message['tool_calls']]
     return message
+
+
+def _one_text(content: Any) -> Any:
+    """Parts that are texts alone as one text, which every template prints; anything else as it is."""
+    parts = content if isinstance(content, list) else [None]
+    texts = [part.get('text') if isinstance(part, dict) and part.get('type') == 'text' else part for part in parts]
+    return ''.join(texts) if all(isinstance(text, str) for text in texts) else content
 
 
 def _tidy_call(call: Any, index: int, string_arguments: bool) -> dict:

@@ -8,7 +8,7 @@ from swift.core.types import Completion, Prompt
 from swift.infer_engine import InferRequest, RequestConfig
 from swift.infer_engine.base import to_message
 from swift.infer_engine.row import Chunk
-from swift.infer_engine.streaming import DeltaParser
+from swift.infer_engine.streaming import DeltaParser, as_said
 from swift.infer_engine.text import TextStream, decode, held
 
 TEXT = 'Hello 世界, 你好 🎉 ok! <|im_start|> ünïcode – the quick brown fox.'
@@ -80,6 +80,16 @@ def test_streams_are_the_answers(engine):
 def test_streams_run_at_once_and_come_as_they_grow(engine):
     streams = engine.infer([ask('Hello'), ask('x')], RequestConfig(max_tokens=40, ignore_eos=True, temperature=1.5, seed=1, stream=True))
     assert min(len(list(stream)) for stream in streams) > 10
+
+
+def test_a_stop_text_that_is_the_last_token_is_not_read_by_the_template(tokenizer):
+    ids = tokenizer.encode('1 2 3', add_special_tokens=False)
+    text = decode(tokenizer, ids[:-1])
+    assert as_said(Completion(ids, text, 'stop', None, 1), tokenizer).token_ids == ids[:-1]
+    ended = [*ids[:-1], tokenizer.eos_token_id]  # the template knows how its turns end
+    assert as_said(Completion(ended, text, 'stop', None, 1), tokenizer).token_ids == ended
+    assert as_said(Completion(ids, text[:-1], 'stop', None, 1), tokenizer).token_ids == []
+    assert as_said(Completion(ids, decode(tokenizer, ids), 'stop', None, 1), tokenizer).token_ids == ids
 
 
 def test_a_stop_text_ends_the_answer_before_itself(engine):

@@ -227,6 +227,14 @@ def test_messages_are_not_changed():
 # ---- which turns, and how much
 
 
+def test_parts_that_are_texts_alone_are_one_text():
+    parts = [{'type': 'text', 'text': '1 + '}, {'type': 'text', 'text': '1'}]
+    one, other = (
+        encode(make(), [{'role': 'user', 'content': said}, {'role': 'assistant', 'content': '2'}]) for said in ('1 + 1', parts)
+    )
+    assert one.input_ids == other.input_ids and '1 + 1' in whole(make(), one)
+
+
 def test_loss_scale_names():
     assert len(trained(make(), encode(make(loss_scale='default'), TWO))) == 2
     assert trained(make(), encode(make(loss_scale='last_round'), TWO)) == ['SAY1 it is this. DONE1<|im_end|>']
