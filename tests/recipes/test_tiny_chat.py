@@ -148,16 +148,23 @@ def test_template_tools(start, tasks):
         render(start, [{'role': 'critic', 'content': 'x'}])
 
 
-def test_shipped_data_are_what_the_script_writes(tmp_path):
-    """examples/data holds exactly what its script makes, and its held-out sums are held out."""
+def test_shipped_data_are_what_the_scripts_write(tmp_path):
+    """examples/data holds exactly what its scripts make, and its held-out sums are held out."""
+    pytest.importorskip('sklearn')
     source = ROOT / 'examples' / 'data'
     copy = tmp_path / 'examples' / 'data'
     copy.mkdir(parents=True)
-    for script in ('make_data.py', 'objective_rows.py'):
-        (copy / script).write_text((source / script).read_text(encoding='utf-8'), encoding='utf-8')
+    for script in source.glob('*.py'):
+        (copy / script.name).write_text(script.read_text(encoding='utf-8'), encoding='utf-8')
     (tmp_path / 'recipes').symlink_to(ROOT / 'recipes')
-    subprocess.run([sys.executable, str(copy / 'make_data.py')], check=True)
-    written = sorted(path.name for path in copy.glob('*.jsonl'))
-    assert written == sorted(path.name for path in source.glob('*.jsonl'))
+    for script in copy.glob('make_*.py'):
+        subprocess.run([sys.executable, str(script)], check=True)
+
+    def names(folder):
+        media = (path for path in (folder / 'media').rglob('*') if path.is_file())
+        return sorted(str(path.relative_to(folder)) for path in [*folder.glob('*.jsonl'), *media])
+
+    written = names(copy)
+    assert written == names(source)
     for name in written:
         assert (copy / name).read_bytes() == (source / name).read_bytes(), name

@@ -221,7 +221,7 @@ def test_user_callbacks_by_name(tmp_path):
     try:
         handler = SimpleNamespace(callbacks=build_callbacks(TrainArgs(report_to=[], early_stop_interval=3), str(tmp_path)))
         names = [type(callback).__name__ for callback in handler.callbacks]
-        assert names == ['EarlyStopCallback', 'ProgressCallback', 'RecordCallback', 'PlotCallback', 'KeepLearningRate',
+        assert names == ['EarlyStopCallback', 'ProgressCallback', 'RecordCallback', 'TowerCheckpointing', 'PlotCallback', 'KeepLearningRate',
                          'InterruptCallback']
         trainer = SimpleNamespace(
             add_callback=handler.callbacks.append,
