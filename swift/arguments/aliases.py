@@ -175,6 +175,8 @@ ALIASES: dict[str, Alias] = {
     'show_dataset_sample': Alias('val_dataset_sample', '2.x', _sample),
     'do_sample': Alias('temperature', '2.x', _from_false('temperature', 0.0)),
     'generation_num_beams': Alias('num_beams', '4.x'),
+    'eval_datasets': Alias('eval_dataset', '2.x', commands=('eval',)),
+    'eval_few_shot': Alias('num_shots', '2.x', commands=('eval',)),
     'result_dir': Alias('result_path', '2.x', _result_dir),
     'merge_lora_and_save': Alias('merge_lora', '2.x'),
     'replace_if_exists': Alias('exist_ok', '3.x'),

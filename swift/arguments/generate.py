@@ -31,17 +31,23 @@ class GenerationArgs:
 
 
 @dataclass
-class InferArgs:
-    """What `swift infer` does."""
+class EngineArgs:
+    """What answers, in every command that asks a model."""
 
     infer_backend: Literal['transformers'] = 'transformers'
     """Engine that generates."""
-    stream: bool | None = None
-    """Print tokens as they come; None: true when interactive."""
     max_batch_size: int = 64
     """Answers generated at once."""
     merge_lora: bool = False
     """Merge the adapters first (beside the first one, -merged appended) and answer with the merged model."""
+
+
+@dataclass
+class InferArgs:
+    """What `swift infer` does."""
+
+    stream: bool | None = None
+    """Print tokens as they come; None: true when interactive."""
     result_path: str | None = None
     """Where answers are written as jsonl; None: a new file in infer_result/ of the model's or checkpoint's directory."""
     write_batch_size: int = 1000
