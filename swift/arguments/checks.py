@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swift.arguments.answer_rules import ANSWER_CONFLICTS, ANSWER_NO_EFFECT, ANSWER_RANGES, sampling_mistakes
+from swift.arguments.backend_rules import BACKEND_NO_EFFECT, backend_mistakes
 from swift.arguments.commands import TRAINING
 from swift.arguments.deploy_rules import DEPLOY_NO_EFFECT, deploy_mistakes
 from swift.arguments.later import read_facts
@@ -298,6 +299,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     *METHOD_NO_EFFECT,
     *MEDIA_NO_EFFECT,
     *DEPLOY_NO_EFFECT,
+    *BACKEND_NO_EFFECT,
     *ANSWER_NO_EFFECT,
 )
 
@@ -349,6 +351,7 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
         found += sampling_mistakes(values)
     if command == 'deploy':
         found += deploy_mistakes(values)
+    found += backend_mistakes(command, values)
     if command == 'merge-lora' and not values['merge_lora']:
         found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')
     if values.get('push_to_hub') and not values.get('hub_model_id'):

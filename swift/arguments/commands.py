@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from swift.arguments.app import AppArgs
+from swift.arguments.backends import ClientArgs
 from swift.arguments.base import RunArgs
 from swift.arguments.data import DataArgs
 from swift.arguments.deploy import DeployArgs
@@ -76,7 +78,7 @@ class RLHFArguments(RlhfArgs, SftArguments):
 
 
 @dataclass
-class InferArguments(InferArgs, EngineArgs, ScoringArgs, GenerationArgs, DataArgs, BaseArguments):
+class InferArguments(InferArgs, ClientArgs, EngineArgs, ScoringArgs, GenerationArgs, DataArgs, BaseArguments):
     """Arguments of `swift infer`."""
 
     load_args: bool = True
@@ -117,6 +119,18 @@ class DeployArguments(DeployArgs, EngineArgs, ScoringArgs, GenerationArgs, BaseA
     """Take model and template settings from the args.json of the checkpoint; flags given here win."""
     adapters: list[str] = field(default_factory=list)
     """Trained adapters: one put on the model, or name=path for each that requests choose by name (or a JSON file of name: path)."""
+
+
+@dataclass
+class AppArguments(AppArgs, ClientArgs, EngineArgs, GenerationArgs, BaseArguments):
+    """Arguments of `swift app`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+    adapters: list[str] = field(default_factory=list)
+    """Trained adapters: one put on the model, or name=path for each that the page lets choose (or a JSON file of name: path)."""
+    max_new_tokens: int | None = 2048
+    """Longest answer in tokens; None: what the context leaves."""
 
 
 @dataclass
@@ -164,6 +178,7 @@ CLASSES: dict[str, type[Arguments]] = {
     'eval': EvalArguments,
     'sample': SampleArguments,
     'deploy': DeployArguments,
+    'app': AppArguments,
     'export': ExportArguments,
     'merge-lora': MergeArguments,
     'plan': PlanArguments,

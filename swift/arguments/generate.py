@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from swift.arguments.backends import BackendArgs
+
 
 @dataclass
 class GenerationArgs:
@@ -31,11 +33,11 @@ class GenerationArgs:
 
 
 @dataclass
-class EngineArgs:
+class EngineArgs(BackendArgs):
     """What answers, in every command that asks a model."""
 
-    infer_backend: Literal['transformers'] = 'transformers'
-    """Engine that generates."""
+    infer_backend: Literal['transformers', 'vllm', 'sglang', 'lmdeploy', 'client'] = 'transformers'
+    """Engine that generates; client: a server at base_url."""
     max_batch_size: int = 64
     """Answers generated at once."""
     merge_lora: bool = False

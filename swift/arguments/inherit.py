@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from swift.arguments import later
+from swift.arguments.backend_rules import implied_backend
 from swift.arguments.commands import CLASSES, TRAINING
 from swift.arguments.data import DataArgs
 from swift.arguments.deploy import named
@@ -102,6 +103,7 @@ def inherit(
                     )
         _take_over(command, saved, wanted, settings)
     _base_model(settings)
+    implied_backend(settings)
     return settings, notes
 
 
@@ -183,12 +185,12 @@ def _places(command: str, settings: Settings, mistakes: list[str], notes: list[s
     """Run directories stand for their last checkpoint; `true` stands for the last run."""
     if 'adapters' in settings:
         paths, source = settings['adapters']
-        if command == 'deploy':
+        if command in ('deploy', 'app'):
             paths = _listed(paths, mistakes)
         settings['adapters'] = ([_checkpoint_of(path) for path in paths], source)
     if 'resume_from_checkpoint' in settings:
         _resumed(settings, mistakes)
-    if command in ('infer', 'eval', 'sample', 'deploy', 'export', 'merge-lora', 'verify') and 'model' in settings and 'adapters' not in settings:
+    if command in ('infer', 'eval', 'sample', 'deploy', 'app', 'export', 'merge-lora', 'verify') and 'model' in settings and 'adapters' not in settings:
         path, source = settings['model']
         found = find_checkpoint(path) if path else None
         if (
@@ -279,6 +281,7 @@ def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[s
         not values['model']
         and not values['adapters']
         and not values.get('eval_url')
+        and values.get('infer_backend') != 'client'
         and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}
     ):
         missing.append(_missing_model(command, values))

@@ -23,7 +23,10 @@ TITLES = {
     'TaskArgs': 'Tasks other than the next token',
     'GenerationArgs': 'Generation',
     'EngineArgs': 'Engine',
+    'ClientArgs': 'A server that answers',
+    'BackendArgs': 'vLLM, SGLang, LMDeploy',
     'InferArgs': 'Answering',
+    'AppArgs': 'Chat page',
     'EvalArgs': 'Evaluation',
     'SampleArgs': 'Sampling',
     'DeployArgs': 'Serving',
@@ -34,11 +37,12 @@ TITLES = {
 }
 """Group → its heading, in the order of help."""
 
-_FIRST = ('PreviewArgs', 'VerifyArgs', 'InferArgs', 'EvalArgs', 'SampleArgs', 'DeployArgs', 'ExportArgs', 'RlhfArgs')
+_FIRST = ('PreviewArgs', 'VerifyArgs', 'InferArgs', 'AppArgs', 'EvalArgs', 'SampleArgs', 'DeployArgs', 'ExportArgs', 'RlhfArgs')
 
 USAGE = {
     'rlhf': '[--rlhf_type METHOD] --model MODEL --dataset DATA … [--flag value …] | config.yaml',
-    'infer': '(--model MODEL | --adapters CHECKPOINT) [--val_dataset DATA …] [--flag value …]',
+    'app': '(--model MODEL | --adapters [NAME=]CHECKPOINT … | --base_url URL) [--server_port PORT] [--flag value …]',
+    'infer': '(--model MODEL | --adapters CHECKPOINT | --base_url URL) [--val_dataset DATA …] [--flag value …]',
     'eval': '(--model MODEL | --adapters CHECKPOINT | --eval_url URL) --eval_dataset [KIND:]FILE … [--flag value …]',
     'sample': '(--model MODEL | --adapters CHECKPOINT) --dataset DATA … [--flag value …]',
     'deploy': '(--model MODEL | --adapters [NAME=]CHECKPOINT …) [--port PORT] [--flag value …]',

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'eval': ('swift.pipelines.eval:eval_main', 'Measure a model on questions with known answers.'),
     'sample': ('swift.pipelines.sample:sample_main', 'Draw many answers and keep the best, as data to train on.'),
     'deploy': ('swift.pipelines.deploy:deploy_main', 'Serve a model over HTTP, as OpenAI does.'),
+    'app': ('swift.ui.app:app_main', 'Chat with a model in the browser.'),
     'merge-lora': ('swift.pipelines.export:merge_lora_main', 'Merge an adapter into its model.'),
     'export': ('swift.pipelines.export:export_main', 'Write a trained model in the form another program wants.'),
     'plan': (
