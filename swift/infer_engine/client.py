@@ -47,7 +47,8 @@ class ClientEngine(InferEngine):
     """Answers through an OpenAI-compatible server.
 
     `base_url`: its address, as http://127.0.0.1:8000/v1. `model`: the name it knows; None: the first that it lists. An adapter request
-    asks for the model of that name. `concurrency`: requests that are under way at once. `extra`: further fields of every request body.
+    asks for the model of that name. `concurrency`: requests that are under way at once. `system`: the system prompt
+    of conversations that have none. `extra`: further fields of every request body.
     Raises SwiftError, one line, for whatever the server refuses.
     """
 
@@ -60,13 +61,14 @@ class ClientEngine(InferEngine):
         timeout: float = 600.0,
         max_retries: int = 4,
         concurrency: int = 64,
+        system: str | None = None,
         extra: dict[str, Any] | None = None,
     ):
         if concurrency < 1:
             raise SwiftError(f'concurrency={concurrency} must be at least 1;', 'it is the number of requests at once')
         self.remote = Remote(base_url, api_key, timeout=timeout, max_retries=max_retries)
         super().__init__(None, model or self._first_model())
-        self._extra = dict(extra or {})
+        self._extra, self._system = dict(extra or {}), system
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, 'swift-client')
 
@@ -153,7 +155,7 @@ class ClientEngine(InferEngine):
     def _prompt(self, request: InferRequest | Conversation, index: int, strict: bool) -> Prompt | SwiftError:
         try:
             conversation = request.conversation() if isinstance(request, InferRequest) else request
-            return Asked(body=asked(conversation))
+            return Asked(body=asked(conversation, self._system))
         except SwiftError as error:
             reason = error.reason if isinstance(error, RowError) else error.message
             wrapped = SwiftError(f'request {index}: {reason}', error.hint)

@@ -54,12 +54,15 @@ def chat_settings(config: RequestConfig) -> dict[str, Any]:
     return body
 
 
-def asked(conversation: Conversation) -> dict[str, Any]:
+def asked(conversation: Conversation, system: str | None = None) -> dict[str, Any]:
     """`messages` (and `tools`) of a request body; what the conversation shows is in it, as data URIs.
 
-    Raises RowError naming a file that can't be read.
+    `system`: the system prompt of a conversation that has none. Raises RowError naming a file that can't be read.
     """
-    body: dict[str, Any] = {'messages': _with_call_ids([_message(message) for message in conversation.messages])}
+    messages = conversation.messages
+    if system and messages[0]['role'] != 'system':
+        messages = [{'role': 'system', 'content': system}, *messages]
+    body: dict[str, Any] = {'messages': _with_call_ids([_message(message) for message in messages])}
     if conversation.tools:
         body['tools'] = [tool if tool.get('type') == 'function' else {'type': 'function', 'function': tool} for tool in conversation.tools]
     return body
