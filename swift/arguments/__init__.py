@@ -27,6 +27,8 @@ _NAMES = {
     'RLHFArguments': 'swift.arguments.commands',
     'InferArguments': 'swift.arguments.commands',
     'DeployArguments': 'swift.arguments.commands',
+    'EvalArguments': 'swift.arguments.commands',
+    'SampleArguments': 'swift.arguments.commands',
     'ExportArguments': 'swift.arguments.commands',
     'MergeArguments': 'swift.arguments.commands',
     'PlanArguments': 'swift.arguments.commands',
