@@ -71,6 +71,8 @@ class Searched:
         self._width = args.num_return_sequences or COUNTS['mcts']
         self._stops = list(args.stop_words) or ['\n']
         self._drawn = 0
+        self._whole: dict[tuple[int, ...], float] = {}
+        """Whole answers of the search that is under way, steps of the tree and ends of rollouts, with their values."""
 
     def __call__(self, batch: Sequence[Asked]) -> list[Asked | SwiftError]:
         """The prompts with the answers that were found."""
@@ -81,13 +83,15 @@ class Searched:
             prompt = self._engine.template.prompt(each.talk)
         except SwiftError as error:
             return error
-        self._drawn = 0
-        wanted = 1.0 if self._orm is not None and not self._orm.is_model and self._args.n_best_to_keep == 1 else None
+        self._drawn, self._whole = 0, {}
+        one = self._args.n_best_to_keep == 1 and self._orm is not None and not self._orm.is_model
+        enough = (lambda: max(self._whole.values(), default=0.0) >= 1.0) if one else None  # nothing better is to be found
         search = TreeSearch(
             (), lambda ids: self._steps(prompt, ids, each.index), lambda grown: self._values(prompt, each, grown),
-            exploration=self._args.exploration_rate, iterations=self._args.max_iterations, depth=self._args.rollout_depth, enough=wanted,
+            exploration=self._args.exploration_rate, iterations=self._args.max_iterations, depth=self._args.rollout_depth, enough=enough,
         )  # fmt: skip
-        ends = [(self._message(node.state), 'stop') for node in search.run()]
+        search.run()
+        ends = [(self._message(ids), 'stop') for ids in sorted(self._whole, key=self._whole.__getitem__, reverse=True)]
         return replace(each, candidates=distinct(ends))
 
     def _continued(self, prompt: Prompt, beginnings: Sequence[tuple[int, ...]], index: int, **changes: Any) -> list[Any]:
@@ -129,13 +133,20 @@ class Searched:
         rate = 1.0 if self._orm is None else rate
         open_ = [ids for ids, finished in grown if not finished]
         rollouts: dict[tuple[int, ...], tuple[int, ...]] = {}
+        ends: list[Any] = []
         if open_ and rate < 1.0:
             longest = self._args.step_tokens * max(self._args.rollout_depth - 1, 1)
             ends = self._continued(prompt, open_, each.index, max_tokens=longest, stop=None)
             rollouts = {ids: (*ids, *end.token_ids) for ids, end in zip(open_, ends, strict=True)}
+        done = {rollouts[ids] for ids, end in zip(rollouts, ends, strict=True) if end.finish_reason == 'stop'}
         outcome = self._scores(self._orm, each, [rollouts.get(ids, ids) for ids, _ in grown]) if rate < 1.0 else [0.0] * len(grown)
         process = self._scores(self._prm, each, [ids for ids, _ in grown]) if rate > 0.0 else [0.0] * len(grown)
-        return [(1 - rate) * mine + rate * other for mine, other in zip(outcome, process, strict=True)]
+        values = [(1 - rate) * mine + rate * other for mine, other in zip(outcome, process, strict=True)]
+        for (ids, finished), value in zip(grown, values, strict=True):
+            whole = rollouts.get(ids, ids)
+            if finished or whole in done:
+                self._whole[whole] = max(value, self._whole.get(whole, value))
+        return values
 
     def _scores(self, judge: Any, each: Asked, answers: Sequence[tuple[int, ...]]) -> list[float]:
         candidates = [Candidate(self._message(ids)) for ids in answers]

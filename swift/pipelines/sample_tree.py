@@ -47,10 +47,11 @@ Judge = Callable[[Sequence[tuple[State, bool]]], Sequence[float]]
 
 
 class TreeSearch(Generic[State]):
-    """A search from one prompt. `enough`: stop once a finished answer scores this much; None: use all iterations."""
+    """A search from one prompt. `enough` is asked after every descent whether to stop; None: all iterations are used."""
 
     def __init__(
-        self, root: State, grow: Grow, judge: Judge, *, exploration: float = 0.5, iterations: int = 64, depth: int = 16, enough: float | None = None
+        self, root: State, grow: Grow, judge: Judge, *, exploration: float = 0.5, iterations: int = 64, depth: int = 16,
+        enough: Callable[[], bool] | None = None,
     ):
         self.root: Node[State] = Node(root)
         self._grow, self._judge = grow, judge
@@ -65,7 +66,7 @@ class TreeSearch(Generic[State]):
             path = self._descend()
             values = self._extend(path[-1])
             self._back(path, values)
-            if self._enough is not None and any(node.score >= self._enough for node in path[-1].children if node.finished):
+            if self._enough is not None and self._enough():
                 break
         return sorted(self._ends(self.root), key=lambda node: (-node.score, -node.visits))
 

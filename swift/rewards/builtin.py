@@ -14,7 +14,7 @@ from swift.rewards.expressions import Unreadable, value_of
 
 _THOUGHT = re.compile(r'\A\s*<think>(?:(?!</?think>).)*</think>\s*(?=\S)(?!.*</?think>)', re.S)
 _ANSWERED = re.compile(r'<answer>(?:(?!</?answer>).)*</answer>\s*\Z', re.S)
-_STATED = re.compile(r'([-+*/×÷().\d\s,^%$]*\d[-+*/×÷().\d\s,^%$]*)=\s*[$£€]?\s*([-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?)')
+_STATED = re.compile(r'([-+*/×÷().\d\s,^%$]*\d[-+*/×÷().\d\s,^%$]*)=\s*[$£€]?\s*([-+−]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?)')
 _OPERATION = re.compile(r'\d\s*[)]?\s*[-+*/×÷^]')
 
 
