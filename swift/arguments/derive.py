@@ -211,7 +211,7 @@ RULES: dict[str, list[Rule]] = {
     'eval': [],
     'sample': [seeds],
     'deploy': [method],
-    'app': [seeds],
+    'app': [],
     'export': [merged_directory],
     'merge-lora': [merged_directory],
 }

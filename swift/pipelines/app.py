@@ -53,18 +53,14 @@ class Talk:
         return list(dict.fromkeys([self.name, *self.engine.models()]))
 
     def _defaults(self, args: Any) -> dict[str, Any]:
-        """Settings as the page shows them first: the flags, else what the model's generation config says."""
+        """What the flags say about answers; once one of them does, the rest is filled from the model's generation config."""
+        drawn = {name: getattr(args, name) for name in ('temperature', 'top_p', 'top_k', 'repetition_penalty')}
         stored = getattr(self.engine, 'generation_config', None)
-        defaults = {
-            'max_tokens': args.max_new_tokens, 'temperature': args.temperature, 'top_p': args.top_p, 'top_k': args.top_k,
-            'repetition_penalty': args.repetition_penalty, 'seed': args.seed if 'seed' in args.sources else None,
-        }  # fmt: skip
-        if stored is not None and defaults['temperature'] is None:
-            defaults['temperature'] = (1.0 if stored.temperature is None else stored.temperature) if stored.do_sample else 0.0
-        for name in ('top_p', 'top_k', 'repetition_penalty'):
-            if stored is not None and defaults[name] is None:
-                defaults[name] = getattr(stored, name, None)
-        return defaults
+        if stored is not None and any(value is not None for value in drawn.values()):
+            if drawn['temperature'] is None and not stored.do_sample:
+                drawn['temperature'] = 0.0
+            drawn = {name: getattr(stored, name, None) if value is None else value for name, value in drawn.items()}
+        return {'max_tokens': args.max_new_tokens, 'seed': args.seed if 'seed' in args.sources else None, **drawn}
 
     def read(self, text: str, files: Sequence[str]) -> dict[str, Any]:
         """The user's message with the files it shows. Raises SwiftError naming one that the model does not read."""

@@ -33,7 +33,7 @@ def launch(page: Any, args: Any, *, css: str = '', block: bool = True) -> str:
     gr = gradio()
     port = args.server_port or free_port(args.server_name)
     root_path(port)
-    theme = gr.themes.Soft(font=FONTS, font_mono=('ui-monospace', 'Consolas', 'monospace'))
+    theme = gr.themes.Default(primary_hue='indigo', font=FONTS, font_mono=('ui-monospace', 'Consolas', 'monospace'))
     try:
         _, url, public = page.queue(default_concurrency_limit=None).launch(
             server_name=args.server_name, server_port=port, share=args.share, inbrowser=args.open_browser, prevent_thread_lock=True,
