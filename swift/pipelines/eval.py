@@ -179,7 +179,8 @@ def build_source(args: Any) -> Any:
     if args.eval_url:
         from swift.infer_engine.client import ClientEngine
 
-        return ClientEngine(args.eval_url, args.model, api_key=args.api_key, concurrency=args.eval_num_proc)
+        key = args.api_key or os.environ.get('OPENAI_API_KEY')
+        return ClientEngine(args.eval_url, args.model, api_key=key, concurrency=args.eval_num_proc, system=args.system)
     from swift.pipelines.infer import build_engine
     from swift.pipelines.scoring import SCORING, task_of
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swift.core.errors import RowError
@@ -114,6 +114,16 @@ class Choice(Kind):
 
     def judge(self, response: str, item: Item) -> str:
         return chosen_letter(response, item.choices) or ''
+
+
+class ChoiceText(Choice):
+    """Multiple choice by likelihood: the question alone is asked, and each choice is a possible answer to it."""
+
+    prompt = chinese = '{question}'
+
+    def read(self, talk: Conversation, prompt: str | None = None) -> Item:
+        item = super().read(talk, prompt)
+        return replace(item, said='' if item.reference is None else item.choices[LETTERS.index(item.reference)])
 
 
 eval_kinds: Registry = Registry('evaluation kind', {'choice': Choice, 'qa': QA, 'math': Math, 'generation': Generation})

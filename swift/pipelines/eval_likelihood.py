@@ -25,6 +25,8 @@ class Likelihoods:
     """
 
     def __init__(self, engine: Any):
+        if not hasattr(engine, 'model'):
+            raise SwiftError('--eval_mode likelihood needs the model in this process;', 'leave --infer_backend at transformers')
         self._template, self._model = engine.template, engine.model
         self._plan: Any = None
 

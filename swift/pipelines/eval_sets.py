@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swift.core.errors import DatasetError, RowError, SwiftError, did_you_mean
-from swift.pipelines.eval_kinds import KNOWN, Item, Kind, eval_kinds, kind_of
+from swift.pipelines.eval_kinds import KNOWN, ChoiceText, Item, Kind, eval_kinds, kind_of
 
 SETTINGS = {'kind', 'path', 'limit', 'num_shots', 'few_shot_num', 'shots_dataset', 'metrics', 'prompt', 'system'}
 """Keys of --eval_dataset_args for one data set."""
@@ -80,6 +80,8 @@ def read_set(name: str, kind_name: str | None, path: str, args: Any, own: Mappin
     kind_name = kind_name or kind_of(first)
     kind = eval_kinds[kind_name]
     kind = kind() if isinstance(kind, type) else kind
+    if kind_name == 'choice' and args.eval_mode == 'likelihood':
+        kind = ChoiceText()
     limit = own.get('limit', args.eval_limit)
     count = len(rows) if limit is None else min(limit, len(rows))
     prompt, system = own.get('prompt'), own.get('system')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,8 +24,8 @@ def client_of(args: Any) -> Any:
     for key in args.engine_kwargs:
         if key not in known:
             raise SwiftError(f'--engine_kwargs has no key {key!r};', did_you_mean(key, known) or f'known: {", ".join(sorted(known))}')
-    settings = dict(args.engine_kwargs)
-    return ClientEngine(settings.pop('base_url'), settings.pop('model', None) or args.model, **settings)
+    settings = {'api_key': os.environ.get('OPENAI_API_KEY'), **args.engine_kwargs}
+    return ClientEngine(settings.pop('base_url'), settings.pop('model', None) or args.model, system=args.system, **settings)
 
 
 class Drawn:
