@@ -9,7 +9,7 @@ from typing import Any
 from swift.arguments.answer_rules import ANSWER_CONFLICTS, ANSWER_NO_EFFECT, ANSWER_RANGES, sampling_mistakes
 from swift.arguments.backend_rules import BACKEND_NO_EFFECT, backend_mistakes
 from swift.arguments.commands import TRAINING
-from swift.arguments.deploy_rules import DEPLOY_NO_EFFECT, deploy_mistakes
+from swift.arguments.deploy_rules import DEPLOY_NO_EFFECT, adapter_mistakes, deploy_mistakes
 from swift.arguments.later import read_facts
 from swift.arguments.media import MEDIA
 from swift.arguments.media_rules import MEDIA_CONFLICTS, MEDIA_NO_EFFECT, media_mistakes
@@ -351,6 +351,8 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
         found += sampling_mistakes(values)
     if command == 'deploy':
         found += deploy_mistakes(values)
+    if command == 'app':
+        found += adapter_mistakes(values)
     found += backend_mistakes(command, values)
     if command == 'merge-lora' and not values['merge_lora']:
         found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')

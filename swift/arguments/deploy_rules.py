@@ -54,6 +54,14 @@ def deploy_mistakes(v: Values) -> list[str]:
     folder = v['allowed_local_media_path']
     if folder and not os.path.isdir(os.path.expanduser(folder)):
         found.append(f'--allowed_local_media_path: no such folder: {folder}')
+    if v['served_model_name'] in [name for name, _ in map(named, v['adapters']) if name is not None]:
+        found.append(f'--served_model_name {v["served_model_name"]} is the name of an adapter too')
+    return found + adapter_mistakes(v)
+
+
+def adapter_mistakes(v: Values) -> list[str]:
+    """Adapters that are chosen by name have one each."""
+    found = []
     names = [named(adapter) for adapter in v['adapters']]
     unnamed = [path for name, path in names if name is None]
     if len(unnamed) > 1:
@@ -61,8 +69,6 @@ def deploy_mistakes(v: Values) -> list[str]:
     listed = [name for name, _ in names if name is not None]
     if twice := next((name for name in listed if listed.count(name) > 1), None):
         found.append(f'--adapters: two adapters have the name {twice}')
-    if v['served_model_name'] in listed:
-        found.append(f'--served_model_name {v["served_model_name"]} is the name of an adapter too')
     if v['merge_lora'] and listed:
         found.append('--merge_lora true makes one model; adapters with names are chosen by request: drop it or the names')
     return found

@@ -39,7 +39,8 @@ CSS = """
 .swift-title h1 { margin: 0; font-size: 1.35rem; font-weight: 650; overflow-wrap: anywhere; }
 .swift-title p { margin: 2px 0 0; font-size: .85rem; opacity: .7; overflow-wrap: anywhere; }
 .swift-note { min-height: 1.4rem; flex-grow: 0 !important; font-size: .8rem; opacity: .7; padding: 0 4px; }
-footer { display: none !important; }
+footer, #chat button[title="Share"] { display: none !important; }
+.swift-body { align-items: flex-start; }
 """
 
 
@@ -70,10 +71,10 @@ class _ChatPage:
                 [(name, code) for code, name in LANGUAGES.items()], value=self._language or 'en', container=False, scale=0, min_width=190,
                 show_label=False, elem_id='language',
             )  # fmt: skip
-        with gr.Row(scale=1):
+        with gr.Row(elem_classes='swift-body'):
             with gr.Column(scale=3, min_width=420):
                 self._chat = gr.Chatbot(
-                    show_label=False, scale=1, height='66vh', buttons=['copy'], elem_id='chat',
+                    show_label=False, height='calc(100vh - 330px)', min_height=260, buttons=['copy'], elem_id='chat',
                     latex_delimiters=[{'left': a, 'right': b, 'display': d} for a, b, d in (('$$', '$$', True), ('\\[', '\\]', True), ('\\(', '\\)', False))],
                 )  # fmt: skip
                 self._note = gr.HTML('', elem_classes='swift-note', elem_id='note', padding=False)
