@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
 
-from swift.core.errors import SwiftError
+from swift.core.errors import SwiftError, did_you_mean
 from swift.core.types import Conversation
 from swift.infer_engine.protocol import InferRequest, RequestConfig
 from swift.infer_engine.server.errors import ApiError, from_swift
@@ -16,6 +18,10 @@ from swift.infer_engine.server.events import Events, event, json_response
 from swift.infer_engine.server.fields import ChatRequest, Message, refuse
 from swift.infer_engine.server.media import admitted
 from swift.infer_engine.server.served import Served, ServedModel
+
+TEXTS = ('text', 'input_text', 'output_text')
+SHOWN = ('image_url', 'video_url', 'input_audio', 'image', 'video', 'audio', 'input_image', 'input_video', 'audio_url')
+"""Types of the parts of a message."""
 
 
 async def answer(served: Served, request: ChatRequest) -> Response:
@@ -42,7 +48,7 @@ async def answer(served: Served, request: ChatRequest) -> Response:
 
 def conversation(served: Served, request: ChatRequest) -> Conversation:
     """What the template reads. Raises ApiError naming the message at fault."""
-    messages = [as_said(message) for message in request.messages]
+    messages = [as_said(message, f'messages[{index}]') for index, message in enumerate(request.messages)]
     tools = [tool.model_dump(exclude_none=True) for tool in request.tools or []]
     if request.tool_choice == 'none':
         tools = []  # what the model does not see it does not call
@@ -56,12 +62,29 @@ def conversation(served: Served, request: ChatRequest) -> Conversation:
     return admitted(talk, served.media_root, served.media_hosts)
 
 
-def as_said(message: Message) -> dict[str, Any]:
-    """A message as templates know it."""
+def as_said(message: Message, where: str = 'messages') -> dict[str, Any]:
+    """A message as templates know it. Raises ApiError for a part of the content that nobody reads."""
     said = message.model_dump(exclude_none=True, exclude={'refusal', 'annotations', 'audio', 'function_call'})
     if said['role'] == 'developer':
         said['role'] = 'system'
+    if isinstance(said.get('content'), list):
+        said['content'] = _parts(said['content'], f'{where}.content')
     return said
+
+
+def _parts(parts: list[dict[str, Any]], where: str) -> str | list[dict[str, Any]]:
+    """Parts that show something stay parts; texts alone are one text, which every template reads."""
+    for index, part in enumerate(parts):
+        kind, place = part.get('type'), f'{where}[{index}]'
+        if kind in TEXTS:
+            if not isinstance(part.get('text'), str):
+                raise ApiError(400, f'{place}.text: a text is needed', param=f'{place}.text', code='invalid_value')
+        elif kind not in SHOWN:
+            near = did_you_mean(str(kind), [*TEXTS, *SHOWN]) or f'known: {", ".join([TEXTS[0], *SHOWN])}'
+            raise ApiError(400, f'{place}.type: there are no parts of type {kind!r:.60}; {near}', param=f'{place}.type', code='invalid_value')
+    if all(part['type'] in TEXTS for part in parts):
+        return ''.join(part['text'] for part in parts)
+    return [{'type': 'text', 'text': part['text']} if part['type'] in TEXTS else part for part in parts]
 
 
 def settings(served: Served, request: ChatRequest) -> RequestConfig:
@@ -80,13 +103,24 @@ def settings(served: Served, request: ChatRequest) -> RequestConfig:
 
 def _choice(choice: Any, request: ChatRequest) -> dict[str, Any]:
     """One answer as the API shows it."""
-    message = choice.message
+    message = _uncalled(choice, choice.message, request)
     said: dict[str, Any] = {'role': 'assistant', 'content': message.content, 'refusal': None}
     if message.reasoning_content is not None:
         said['reasoning_content'] = message.reasoning_content
     if message.tool_calls:
         said['tool_calls'] = _calls(message.tool_calls, request)
     return {'index': choice.index, 'message': said, 'finish_reason': choice.finish_reason, 'logprobs': choice.logprobs}
+
+
+def _uncalled(choice: Any, message: Any, request: ChatRequest) -> Any:
+    """Where calls are ruled out, a call that the model writes nevertheless is text."""
+    if request.tool_choice != 'none' or not message.tool_calls:
+        return message
+    functions = [call['function'] for call in message.tool_calls]
+    text = '\n'.join(f'{{"name": {json.dumps(one["name"])}, "arguments": {one["arguments"]}}}' for one in functions)
+    if choice.finish_reason == 'tool_calls':
+        choice.finish_reason = 'stop'
+    return replace(message, content=(message.content or '') + text, tool_calls=None)
 
 
 def _calls(calls: list[dict], request: ChatRequest) -> list[dict]:
@@ -122,9 +156,10 @@ async def _events(served: Served, request: ChatRequest, model: ServedModel, firs
     try:
         async for piece in _joined(first, pieces):
             usage = piece.usage or usage
+            shown = _piece(piece, model, request)
             if log:
                 log.add(piece)
-            yield event(_piece(piece, model, request))
+            yield event(shown)
     except SwiftError as error:
         raise from_swift(error) from error
     finally:
@@ -150,6 +185,7 @@ def _head(piece: Any, model: ServedModel) -> dict[str, Any]:
 def _piece(piece: Any, model: ServedModel, request: ChatRequest) -> dict[str, Any]:
     choices = []
     for choice in piece.choices:
+        choice.delta = _uncalled(choice, choice.delta, request)
         delta = {name: value for name, value in vars(choice.delta).items() if value is not None}
         if 'tool_calls' in delta:
             delta['tool_calls'] = [{'index': index, **call} for index, call in enumerate(_calls(delta['tool_calls'], request))]

@@ -158,6 +158,15 @@ async def _streamed(
 
 async def _pieces(served: Served, model: ServedModel, prompts: list[Prompt], config: RequestConfig) -> AsyncIterator[tuple[int, Chunk]]:
     """(number of the prompt, news) of all prompts, as they come."""
+    if len(prompts) == 1:  # nothing to merge
+        with served.places(config.n):
+            chunks = served.engine.stream_async(prompts[0], config, model.adapter)
+            try:
+                async for chunk in chunks:
+                    yield 0, chunk
+            finally:
+                await chunks.aclose()
+        return
     news: asyncio.Queue[Any] = asyncio.Queue()
 
     async def read(number: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,6 +25,8 @@ OPEN = ('/health', '/ping', '/metrics', '/docs', '/openapi.json')
 
 ASKING = ('/v1/chat', '/v1/completions', '/v1/embeddings', '/v1/score', '/v1/rerank')
 """Paths that need the model."""
+
+_SURROGATE = re.compile(rb'\\u[dD][89a-fA-F]')
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -94,6 +97,7 @@ class Gate:
             raise late from None
         if body is None:
             return
+        _check_text(body)
         work = asyncio.ensure_future(self._app(scope, _replay(body), answer))
         leaves = asyncio.ensure_future(_left(receive))
         try:
@@ -162,6 +166,18 @@ class _Answer:
             await self._send({'type': 'http.response.body', 'body': body})
         elif self._events:
             await self._send({'type': 'http.response.body', 'body': error.event + DONE})
+
+
+def _check_text(body: bytes) -> None:
+    """Raises ApiError for a body that is no text: not UTF-8, or with half of a surrogate pair, which no tokenizer takes."""
+    try:
+        body.decode()
+        if _SURROGATE.search(body):
+            json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeError:
+        raise ApiError(400, 'the body is no UTF-8, or has half of a surrogate pair (\\ud800 …)', code='invalid_json') from None
+    except (ValueError, RecursionError):
+        return  # whoever reads the body says what is wrong
 
 
 def _header(scope: dict[str, Any], name: bytes) -> bytes:
