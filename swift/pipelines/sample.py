@@ -187,7 +187,7 @@ def entry_of(asked: Asked, choice: Choice, args: Any) -> dict[str, Any]:
 
     base = to_row(asked.talk)
     rows = [_row(base, candidate, choice.rejected) for candidate in choice.kept]
-    entry: dict[str, Any] = {'rows': rows, 'answers': sum(c.votes for c in asked.candidates), 'distinct': len(asked.candidates), 'easy': choice.easy}
+    entry: dict[str, Any] = {'rows': rows, 'answers': asked.drawn, 'distinct': len(asked.candidates), 'easy': choice.easy}
     if choice.share is not None:
         entry['right'] = choice.share
     if args.orm_model is not None and choice.kept:

@@ -45,6 +45,8 @@ class Asked:
     reference: str | None
     """The row's own answer. None: it has none."""
     candidates: list[Candidate]
+    drawn: int = 0
+    """Answers drawn, those included that say nothing (a thought that was cut off)."""
 
 
 class FunctionJudge:
@@ -151,8 +153,7 @@ def choose(asked: Asked, args: Any, bound: float | None) -> Choice:
     candidates = asked.candidates
     judged = args.orm_model is not None
     right = [not judged or (c.orm is not None and (bound is None or c.orm > bound)) for c in candidates]
-    drawn = sum(c.votes for c in candidates)
-    share = sum(c.votes for c, good in zip(candidates, right, strict=True) if good) / drawn if judged and bound is not None and drawn else None
+    share = sum(c.votes for c, good in zip(candidates, right, strict=True) if good) / max(asked.drawn, 1) if judged and bound is not None else None
     if args.easy_query_threshold is not None and share is not None and share > args.easy_query_threshold:
         return Choice([], None, share, easy=True)
     good = [index for index, fine in enumerate(right) if fine and (args.prm_model is None or (candidates[index].prm or 0.0) >= args.prm_threshold)]

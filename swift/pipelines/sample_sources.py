@@ -39,7 +39,7 @@ class Drawn:
         base = self._config.seed
         configs = (self._config if base is None else replace(self._config, seed=base + each.index * self._config.n) for each in batch)
         answers = self._engine.infer_each((each.talk, config) for each, config in zip(batch, configs, strict=True))
-        return [answer if isinstance(answer, SwiftError) else replace(each, candidates=_candidates(answer)) for each, answer in zip(batch, answers, strict=True)]
+        return [answer if isinstance(answer, SwiftError) else replace(each, candidates=_candidates(answer), drawn=len(answer.choices)) for each, answer in zip(batch, answers, strict=True)]
 
 
 def _candidates(answer: Any) -> list[Candidate]:
@@ -60,7 +60,7 @@ class Cached:
             return RowError('a row of --cache_files needs choices: a list of answers', each.talk.source)
         messages = [choice if isinstance(choice, dict) else {'role': 'assistant', 'content': str(choice)} for choice in choices]
         columns = {key: value for key, value in each.talk.columns.items() if key != 'choices'}
-        return replace(each, talk=replace(each.talk, columns=columns), candidates=distinct([(message, None) for message in messages]))
+        return replace(each, talk=replace(each.talk, columns=columns), candidates=distinct([(message, None) for message in messages]), drawn=len(messages))
 
 
 class Searched:
@@ -93,7 +93,7 @@ class Searched:
         )  # fmt: skip
         search.run()
         ends = [(self._message(ids), 'stop') for ids in sorted(self._whole, key=self._whole.__getitem__, reverse=True)]
-        return replace(each, candidates=distinct(ends))
+        return replace(each, candidates=distinct(ends), drawn=len(ends))
 
     def _continued(self, prompt: Prompt, beginnings: Sequence[tuple[int, ...]], index: int, **changes: Any) -> list[Any]:
         """One completion of each beginning, each with a seed of its own."""

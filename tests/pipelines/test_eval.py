@@ -8,7 +8,7 @@ import pytest
 from swift import eval_main
 from swift.core.errors import ArgumentsError, DatasetError, SwiftError
 from swift.pipelines.eval_judge import figures_of, interval
-from swift.pipelines.eval_kinds import chosen_letter, choices_of, kind_of, right_choice
+from swift.pipelines.eval_kinds import choices_of, chosen_letter, kind_of, right_choice
 from tests.helpers.fake_openai import fake_server
 from tests.pipelines.conftest import write_rows
 
