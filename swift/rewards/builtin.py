@@ -133,16 +133,20 @@ class Equations(PRM):
         return [[self._line(line) for line in said.splitlines() if line.strip()] or [1.0] for said in completions]
 
     def _line(self, line: str) -> float:
-        checked = [holds for left, right in _STATED.findall(re.sub(r'<<.*?>>', '', line)) if (holds := self._holds(left, right)) is not None]
+        plain = re.sub(r'<<.*?>>|[$£€]', '', line)
+        plain = re.sub(r'(?<=[\d)%])\s*[xX]\s*(?=[\d(.])', '*', plain)
+        found = _STATED.finditer(plain)
+        checked = [holds for stated in found if (holds := self._holds(plain[: stated.start()], stated[1], stated[2])) is not None]
         return sum(checked) / len(checked) if checked else 1.0
 
     @staticmethod
-    def _holds(left: str, right: str) -> bool | None:
-        """None: the left side computes nothing."""
-        left = left.strip(' ,.$\t')
-        if not _OPERATION.search(left):
+    def _holds(before: str, left: str, right: str) -> bool | None:
+        """None: the left side computes nothing, or is only the end of something that has words in it (3 bags x 4 = 12)."""
+        left = left.strip(' ,\t')
+        if not _OPERATION.search(left) or (before.strip() and (left[0] in '-+*/×÷' or re.search(r'(?:^|[^A-Za-z])[xX]\s*$', before))):
             return None
         try:
-            return value_of(left) == value_of(right)
+            readings = {left.replace('%', ''), left.replace('%', '/100')}  # both are meant by it
+            return any(value_of(reading) == value_of(right) for reading in readings)
         except Unreadable:
             return None

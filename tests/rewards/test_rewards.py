@@ -146,8 +146,8 @@ def test_bad_settings_of_rewards():
 
 def test_equations_of_steps():
     reward = load_reward('equations', prms)
-    said = ['48/2 = <<48/2=24>>24 clips\n48+24 = 73', 'It is 5.', '3*4=12 and 12+1=13', '2+2=5, 2+3=5', '(2+4)*3 = 18', 'x = 5', '10 × 2 = 20']
-    assert reward(said) == [0.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]
+    said = ['48/2 = <<48/2=24>>24 clips\n48+24 = 73', 'It is 5.', '3*4=12 and 12+1=13', '2+2=5, 2+3=5', '(2+4)*3 = 18', 'x = 5', '10 × 2 = 20', '3 bags x 4/2 = 6', '60 x 60/100 = 36', '$40 x 5/100 = $3', '100% - 40% = 60%', '5 men - 2 = 3']
+    assert reward(said) == [0.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0]
 
 
 def test_the_plugin_file_of_the_handbook(tmp_path):
