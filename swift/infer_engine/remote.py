@@ -76,6 +76,15 @@ class Remote:
         self._url = urlsplit(self.base_url)
         self._api_key, self._timeout, self._max_retries = api_key, timeout, max_retries
 
+    def models(self) -> list[str]:
+        """The names that the server answers to. Raises SwiftError when there is none."""
+        listed = self.get('/models')
+        rows = listed.get('data') if isinstance(listed, dict) else None
+        names = [row['id'] for row in rows or [] if isinstance(row, dict) and row.get('id')]
+        if not names:
+            raise SwiftError(f'{self.base_url}/models lists no model;', 'give the name of one')
+        return names
+
     def get(self, path: str) -> Any:
         """The JSON behind a path such as `/models`."""
         return self._json('GET', path, None, Call())

@@ -50,7 +50,7 @@ class Talk:
         """Names the page can switch between; '' is the model without an adapter of its own name."""
         if not self._remote:
             return ['', *self._adapters] if self._adapters else []
-        return list(dict.fromkeys([self.name, *self.engine.models()]))
+        return list(dict.fromkeys([self.name, *self.engine.remote.models()]))
 
     def _defaults(self, args: Any) -> dict[str, Any]:
         """What the flags say about answers; once one of them does, the rest is filled from the model's generation config."""
