@@ -16,6 +16,8 @@ WRONG = [
     ({'messages': [{'role': 'user', 'content': 3}]}, 400, 'messages[0].content', 'string'),
     ({'messages': [{'role': 'user', 'content': 'x', 'rle': 1}]}, 400, 'messages[0].rle', 'unknown field'),
     ({'messages': [{'role': 'user', 'content': 'word ' * 3000}]}, 400, None, 'the model takes 2048'),
+    ({'messages': [{'role': 'tool'}]}, 400, 'messages[0].content', 'required'),
+    ({'messages': [{'role': 'assistant', 'tool_calls': [{'function': {'name': 'f', 'arguments': {}}}]}]}, 400, 'messages[0].tool_calls[0].function.arguments', 'string'),
     ({'temprature': 1}, 400, 'temprature', "did you mean 'temperature'"),
     ({'temperature': 'hot'}, 400, 'temperature', 'number'),
     ({'temperature': -1}, 400, 'temperature', 'greater than or equal to 0'),

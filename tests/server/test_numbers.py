@@ -17,17 +17,18 @@ TEXTS = ['one plus two', 'two plus one', 'the capital of France']
 
 @pytest.fixture(scope='module')
 def deployed():
-    """`deployed(task, **flags) → (pipeline, call)` of a running server; one for each task."""
+    """`deployed(task, **flags) → (pipeline, call)` of a running server; one for each task and flags."""
     open_ones, made = [], {}
 
     def deploy(task, **flags):
-        if task not in made:
+        key = (task, *map(str, flags.values()))
+        if key not in made:
             pipeline = SwiftDeploy({'model': 'tiny', 'task_type': task, 'port': 0, 'local_only': True, **flags})
             block = pipeline.background()
             block.__enter__()
             open_ones.append(block)
-            made[task] = pipeline, caller(pipeline.server)
-        return made[task]
+            made[key] = pipeline, caller(pipeline.server)
+        return made[key]
 
     yield deploy
     for block in open_ones:
@@ -92,6 +93,12 @@ def test_a_classifier_and_a_reward_model(deployed):
     assert all(item['score'] == max(item['probabilities'].values()) and len(item['probabilities']) == 3 for item in data)
     status, body = call('/v1/score', {'model': 'tiny', 'text_1': 'x', 'text_2': 'y'})
     assert (status, body['error']['param']) == (400, 'text_1')
+    pipeline, call = deployed('seq_cls', num_labels=1, init_strategy='normal')
+    talk = [user('What is 2 + 3?'), {'role': 'assistant', 'content': '5'}]
+    (own,) = pipeline.served.scores.engine.infer([Conversation(talk)])
+    for body in ({'messages': talk}, {'text_1': 'What is 2 + 3?', 'text_2': '5'}):
+        (item,) = call('/v1/score', {'model': 'tiny', **body})[1]['data']
+        assert item == {'index': 0, 'object': 'score', 'score': pytest.approx(own['response'], rel=1e-4)}
 
 
 def test_what_is_refused(deployed):

@@ -63,7 +63,19 @@ def build_app(served: Served) -> Any:
     _mistakes(app)
     _about(app, served)
     _answers(app, served)
+    app.openapi_schema = _described(app)
     return Gate(app, served)
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The API's description, without the form of mistakes that the framework would have."""
+    described = app.openapi()
+    for methods in described['paths'].values():
+        for operation in methods.values():
+            operation['responses'].pop('422', None)
+    for name in ('HTTPValidationError', 'ValidationError'):
+        described['components']['schemas'].pop(name, None)
+    return described
 
 
 def _answers(app: FastAPI, served: Served) -> None:
@@ -111,7 +123,7 @@ def _about(app: FastAPI, served: Served) -> None:
     async def ping() -> Response:
         return await health()
 
-    @app.get('/metrics')
+    @app.get('/metrics', response_class=PlainTextResponse)
     async def metrics() -> Response:
         return PlainTextResponse(served.metrics.text(), media_type='text/plain; version=0.0.4')
 

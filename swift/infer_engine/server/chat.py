@@ -65,8 +65,12 @@ def conversation(served: Served, request: ChatRequest) -> Conversation:
 def as_said(message: Message, where: str = 'messages') -> dict[str, Any]:
     """A message as templates know it. Raises ApiError for a part of the content that nobody reads."""
     said = message.model_dump(exclude_none=True, exclude={'refusal', 'annotations', 'audio', 'function_call'})
+    for call in said.get('tool_calls') or ():
+        call.pop('index', None)
     if said['role'] == 'developer':
         said['role'] = 'system'
+    if 'content' not in said and not (said.get('tool_calls') or said.get('reasoning_content')):
+        raise ApiError(400, f'{where}.content: this field is required', param=f'{where}.content', code='missing_field')
     if isinstance(said.get('content'), list):
         said['content'] = _parts(said['content'], f'{where}.content')
     return said

@@ -29,6 +29,22 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class Called(Strict):
+    """What a tool was asked; `arguments` are JSON as text."""
+
+    name: Word
+    arguments: str = '{}'
+
+
+class ToolCall(Strict):
+    """A call that the assistant made earlier."""
+
+    id: str | None = None
+    type: Literal['function'] = 'function'
+    function: Called
+    index: int | None = None
+
+
 class Message(Strict):
     """One turn of a conversation."""
 
@@ -36,7 +52,7 @@ class Message(Strict):
     content: str | list[dict[str, Any]] | None = None
     """A text, or parts: {"type": "text" | "image_url" | "video_url" | "input_audio" | …}."""
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
