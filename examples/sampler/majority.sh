@@ -1,7 +1,7 @@
 # Nobody knows the answer: what most of sixteen answers come to is kept.
 swift sample \
     --model tiny \
-    --dataset examples/data/arithmetic_heldout.jsonl#50 \
+    --dataset 'examples/data/arithmetic_heldout.jsonl#50' \
     --num_return_sequences 16 \
     --temperature 0.7 \
     --sample_select majority \

@@ -2,7 +2,7 @@
 swift sample \
     --sampler_type mcts \
     --model tiny \
-    --dataset examples/data/arithmetic_heldout.jsonl#16 \
+    --dataset 'examples/data/arithmetic_heldout.jsonl#16' \
     --orm_model accuracy \
     --step_tokens 1 \
     --max_iterations 24 \
