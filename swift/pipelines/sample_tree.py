@@ -4,7 +4,8 @@
     ends = search.run()           # finished answers with their scores, best first
 
 One descent: from the root to a node that was not grown, always to the child with the largest mean + c·√(ln N / n); grow it; value
-each child (`judge`); add the value to every node on the way.
+each child (`judge`); add the value to every node on the way. A node below which everything is finished is grown again, since a model
+says other things another time; it is closed once that brings nothing new.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Node(Generic[State]):
     score: float = 0.0
     """Of a finished answer: what it is worth."""
     children: list[Node[State]] = field(default_factory=list)
+    barren: bool = False
+    """Grown the last time, it brought nothing new."""
     closed: bool = False
     """Nothing is left to find below it."""
 
@@ -73,8 +76,8 @@ class TreeSearch(Generic[State]):
     def _descend(self) -> list[Node[State]]:
         node = self.root
         path = [node]
-        while node.children:
-            node = max((child for child in node.children if not child.closed), key=lambda child, parent=node: self._uct(parent, child))
+        while open_ := [child for child in node.children if not child.closed]:
+            node = max(open_, key=lambda child, parent=node: self._uct(parent, child))
             path.append(node)
         return path
 
@@ -84,11 +87,14 @@ class TreeSearch(Generic[State]):
         return child.mean + self._exploration * math.sqrt(math.log(max(parent.visits, 1)) / child.visits)
 
     def _extend(self, node: Node[State]) -> list[float]:
-        """Give a node its children, each visited once, and say what they are worth."""
-        grown = list(self._grow(node.state)) if node.depth < self._depth else []
-        node.children = [Node(state, finished, node.depth + 1) for state, finished in grown]
+        """Give a node children that it has not yet, each visited once, and say what they are worth."""
+        known = [child.state for child in node.children]
+        grown = [step for step in self._grow(node.state) if step[0] not in known] if node.depth < self._depth else []
+        children = [Node(state, finished, node.depth + 1) for state, finished in grown]
+        node.children += children
+        node.barren = not children
         values = list(self._judge(grown)) if grown else []
-        for child, value in zip(node.children, values, strict=True):
+        for child, value in zip(children, values, strict=True):
             child.visits, child.total = 1, value
             child.score = value if child.finished else 0.0
             child.closed = child.finished
@@ -96,10 +102,10 @@ class TreeSearch(Generic[State]):
 
     def _back(self, path: list[Node[State]], values: list[float]) -> None:
         for node in path:
-            node.visits += max(len(values), 1)
+            node.visits += len(values)
             node.total += sum(values)
         for node in reversed(path):
-            node.closed = all(child.closed for child in node.children)  # a dead end too
+            node.closed = node.barren and all(child.closed for child in node.children)
             if not node.closed:
                 break
 

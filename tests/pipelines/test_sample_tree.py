@@ -40,7 +40,7 @@ def test_the_best_answer_is_found_with_a_fraction_of_all():
 def test_everything_is_found_when_there_is_time_and_then_it_ends():
     tree = search(10_000)
     ends = tree.run()
-    assert len(ends) == 256 and tree.iterations == 255 and tree.root.closed
+    assert len(ends) == 256 and tree.iterations == 2 * 255 and tree.root.closed, 'each inner node is grown, and once more in vain'
     assert ends[0].state == SECRET and ends[0].score == 1.0
     assert [end.score for end in ends] == sorted((end.score for end in ends), reverse=True)
 
@@ -66,15 +66,26 @@ def test_visits_and_values_add_up():
 
 
 def test_exploration_weighs_what_is_unknown():
-    """On a game with a bait (the first step 0 looks good, 1 leads to the best end), only a search that explores finds it."""
+    """The first step 0 is worth 0.6, the step 1 only 0.3: without exploration 1 is never gone into, with more of it more often."""
 
-    def judge(grown):
-        return [0.6 if digits[0] == 0 else (1.0 if digits == (1, 1, 1, 1, 1, 1, 1, 1) else 0.3) for digits, _ in grown]
+    def visits(exploration):
+        tree = search(60, exploration=exploration, judge=lambda grown: [0.6 if digits[0] == 0 else 0.3 for digits, _ in grown])
+        tree.run()
+        return next(child.visits for child in tree.root.children if child.state == (1,))
 
-    greedy = search(60, exploration=0.0, judge=judge).run()
-    bold = search(200, exploration=1.0, judge=judge).run()
-    assert greedy[0].score == 0.6
-    assert sum(end.state[0] == 1 for end in bold) > sum(end.state[0] == 1 for end in greedy) == 0
+    assert visits(0.0) == 1 < visits(0.5) < visits(2.0)
+
+
+def test_steps_that_come_up_later_are_found_too():
+    """A model that says the rare step once in four growths: the search asks again, instead of ending."""
+    asked = []
+
+    def grow(state):
+        asked.append(state)
+        return [('rare' if len(asked) == 2 else 'common', True)]
+
+    tree = TreeSearch('', grow, lambda grown: [float(state == 'rare') for state, _ in grown], iterations=50)
+    assert [end.state for end in tree.run()] == ['rare', 'common'] and len(asked) == 3
 
 
 def test_it_stops_when_there_is_enough_or_no_step_left():
