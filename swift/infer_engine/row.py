@@ -45,6 +45,7 @@ class Row:
         self.prompt, self.settings, self.choice, self.adapter = prompt, settings, choice, adapter
         self.tokens: list[int] = []
         self.future: Future[Completion] = Future()
+        self.future.set_running_or_notify_cancel()  # whoever waits may give up waiting; the row itself ends in its lane
         self.cancelled = False
         self.random = random.Random(f'{settings.seed}/{choice}').random
         self.seen: Seen | None = None

@@ -20,6 +20,9 @@ from swift.infer_engine.server.served import Served
 
 logger = get_logger('swift.server')
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients keep theirs, or both ends would race for the last request."""
+
 POLL = 0.05
 """Seconds between looks at whether the last request is done."""
 
@@ -89,7 +92,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             build_app(self.served), log_config=None, log_level=self._log_level, access_log=False, server_header=False, lifespan='off',
-            ws='none', **self._ssl,
+            ws='none', timeout_keep_alive=KEEP_ALIVE, **self._ssl,
         )  # fmt: skip
         self._uvicorn = _Uvicorn(config)
         if signals:
