@@ -24,6 +24,13 @@ _LOCAL = tuple(
 )
 """Flags of a model that is loaded here."""
 
+_TRANSFORMERS = tuple(
+    'attn_impl experts_impl new_special_tokens rope_scaling rope_scaling_factor device_map max_memory offload_folder init_strategy '
+    'model_kwargs num_labels problem_type class_names'.split()
+)
+"""Flags of loading a model with transformers."""
+_TEMPLATE = tuple(name for group in (TemplateArgs, MediaArgs) for name in group.__dataclass_fields__ if name != 'system')
+
 
 def _own(backend: str) -> tuple[str, ...]:
     return tuple(name for name in BackendArgs.__dataclass_fields__ if name.startswith(f'{backend}_'))
@@ -41,6 +48,8 @@ BACKEND_NO_EFFECT: tuple[NoEffect, ...] = (
         f'with --infer_backend {", ".join(SERVERS)}, which batch by their own settings',
         ASKING,
     ),
+    NoEffect(_TRANSFORMERS, lambda v: v['infer_backend'] in SERVERS, f'with --infer_backend {", ".join(SERVERS)}, which load models their own way', ASKING),
+    NoEffect(_TEMPLATE, lambda v: v['infer_backend'] in ('sglang', 'lmdeploy'), 'with --infer_backend sglang, lmdeploy, which write prompts themselves', ASKING),
     *(
         NoEffect(_own(backend), lambda v, backend=backend: v['infer_backend'] != backend, f'unless --infer_backend is {backend}', ASKING)
         for backend in SERVERS

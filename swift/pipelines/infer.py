@@ -154,6 +154,8 @@ def build_scorer(args: Any) -> Any:
 
 def build_engine(args: Any) -> Any:
     """The engine that settled arguments ask for: model, adapters and template of the checkpoint."""
+    if args.merge_lora:
+        args = _merged(args)
     if args.infer_backend != 'transformers':
         from swift.pipelines.engines import other_engine
 
@@ -164,8 +166,6 @@ def build_engine(args: Any) -> Any:
     from swift.pipelines.templates import template_for
     from swift.tuners import load_adapter
 
-    if args.merge_lora:
-        args = _merged(args)
     loaded = load_model(args)
     args = resolve(args, Facts(multimodal=loaded.info.is_multimodal))
     model, adapters = loaded.model, list(loaded.info.adapters)

@@ -62,8 +62,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if refusal:
                 return self._json(refusal[2], refusal[0], refusal[1])
+            if self.path == '/v1/load_lora_adapter':
+                server.names.append(body['lora_name'])
+                return self._json(b'Success: the adapter was added')
             if body['model'] not in server.names:
                 return self._json({'error': {'message': f'The model `{body["model"]}` does not exist', 'code': 404}}, 404)
+            if self.path == '/v1/completions':
+                return self._continue(body)
             if body.get('stream'):
                 return self._stream(body)
             time.sleep(server.pause)
@@ -78,6 +83,20 @@ class _Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.at_once -= 1
 
+    def _continue(self, body):
+        """The prompt's ids backwards, as many as asked for; each id is its own text."""
+        ids = body['prompt'][::-1][: body['max_tokens']]
+        base = {'id': 'cmpl-7', 'object': 'text_completion', 'created': 5, 'model': body['model']}
+        if not body.get('stream'):
+            return self._json({**base, 'choices': [completion(ids, i, 'length', body) for i in range(body['n'])]})
+        self.send_response(200)
+        self.send_header('Content-Type', 'text/event-stream')
+        self.end_headers()
+        for number, one in enumerate(ids):
+            choice = completion([one], 0, 'length' if number == len(ids) - 1 else None, body)
+            self.wfile.write(f'data: {json.dumps({**base, "choices": [choice]})}\n\n'.encode())
+        self.wfile.write(b'data: [DONE]\n\n')
+
     def _stream(self, body):
         self.send_response(200)
         self.send_header('Content-Type', 'text/event-stream')
@@ -89,6 +108,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(self.server.pause)
         self.wfile.write(b'data: [DONE]\n\n')
+
+
+def completion(ids, index, reason, body):
+    logprobs = None
+    if body.get('logprobs'):
+        names = [f'token_id:{i}' for i in ids]
+        logprobs = {'tokens': names, 'token_logprobs': [-0.5] * len(ids), 'top_logprobs': [{name: -0.5, 'token_id:3': -2.0} for name in names]}
+    return {'index': index, 'text': ''.join(f'<{i}>' for i in ids), 'token_ids': ids, 'finish_reason': reason, 'logprobs': logprobs}
 
 
 def said(body):
