@@ -101,6 +101,23 @@ def test_a_client_that_leaves_ends_its_answer(tiny_engine, stream):
             assert served.metrics.cancelled == 1 and not served.metrics.written
 
 
+def test_who_leaves_disturbs_nobody(tiny_engine):
+    with running(opened(tiny_engine)) as server:
+        found = []
+        threads = [threading.Thread(target=lambda: found.append(caller(server)('/v1/chat/completions', {**LONG, 'max_tokens': 300}))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for stream in (False, True):
+            connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=20)
+            connection.request('POST', '/v1/chat/completions', json.dumps({**LONG, 'stream': stream}), {'Content-Type': 'application/json'})
+            until(lambda: tiny_engine._worker._open == 4)
+            connection.close()
+            until(lambda: tiny_engine._worker._open == 3)
+        for thread in threads:
+            thread.join()
+    assert [(status, body['usage']['completion_tokens']) for status, body in found] == [(200, 300)] * 3
+
+
 def test_accepted_requests_are_finished_and_new_ones_refused(tiny_engine):
     served = opened(tiny_engine)
     with running(served) as server:

@@ -88,7 +88,15 @@ def _parts(parts: list[dict[str, Any]], where: str) -> str | list[dict[str, Any]
             raise ApiError(400, f'{place}.type: there are no parts of type {kind!r:.60}; {near}', param=f'{place}.type', code='invalid_value')
     if all(part['type'] in TEXTS for part in parts):
         return ''.join(part['text'] for part in parts)
-    return [{'type': 'text', 'text': part['text']} if part['type'] in TEXTS else part for part in parts]
+    return [{'type': 'text', 'text': part['text']} if part['type'] in TEXTS else _sound(part) for part in parts]
+
+
+def _sound(part: dict[str, Any]) -> dict[str, Any]:
+    """The data of a sound as such, so that it is never taken for the name of a file; other parts as they are."""
+    given = part.get('input_audio')
+    if not isinstance(given, dict) or not isinstance(given.get('data'), str) or given['data'].startswith(('data:', 'http://', 'https://')):
+        return part
+    return {'type': 'audio', 'audio': f'data:audio/{given.get("format") or "wav"};base64,{given["data"]}'}
 
 
 def settings(served: Served, request: ChatRequest) -> RequestConfig:
