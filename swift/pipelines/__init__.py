@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         'export_main': 'swift.pipelines.export:export_main',
         'merge_lora_main': 'swift.pipelines.export:merge_lora_main',
         'merge_lora': 'swift.export.merge:merge_lora',
+        'app_main': 'swift.ui.app:app_main',
         'plan_main': 'swift.pipelines.plan:plan_main',
         'preview_main': 'swift.pipelines.preview:preview_main',
         'verify_main': 'swift.pipelines.verify:verify_main',
