@@ -44,6 +44,8 @@ DEPLOY_NO_EFFECT: tuple[NoEffect, ...] = (
 def deploy_mistakes(v: Values) -> list[str]:
     """What a server can't be started with."""
     found = []
+    if v['infer_backend'] == 'client':
+        found.append('--infer_backend client asks another server; swift deploy serves a model of its own')
     if v['local_only'] and v['host'] not in (None, *LOOPBACK):
         found.append(f'--local_only true listens on 127.0.0.1; drop it or --host {v["host"]}')
     for given, other in (('ssl_keyfile', 'ssl_certfile'), ('ssl_certfile', 'ssl_keyfile')):

@@ -220,6 +220,7 @@ MISTAKES = [
     (['--logprobs', 'true'], '--logprobs has no effect in swift deploy'),
     (['--task_type', 'embedding', '--temperature', '1'], '--temperature has no effect with a model that generates nothing'),
     (['--allowed_local_media_path', '/nowhere/at/all'], 'no such folder'),
+    (['--infer_backend', 'client'], 'swift deploy serves a model of its own'),
     (['--prot', '1'], "did you mean '--port'"),
 ]
 

@@ -118,11 +118,13 @@ class Server:
         if self.served.draining or self._uvicorn is None:
             return
         self.served.draining = True
-        if active := self.served.metrics.active:
-            logger.info('%d requests are finished before the end; a second signal ends at once', active)
         self._ending = asyncio.ensure_future(self._finish())
 
     async def _finish(self) -> None:
+        if self.served.metrics.active:
+            await asyncio.sleep(POLL)  # those whose answer is on its way already are not worth a line
+        if active := self.served.metrics.active:
+            logger.info('%d requests are finished before the end; a second signal ends at once', active)
         while self.served.metrics.active:
             await asyncio.sleep(POLL)
         self._uvicorn.should_exit = True
