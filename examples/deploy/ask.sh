@@ -9,7 +9,7 @@ echo
 curl -sN $base/v1/chat/completions -H 'Content-Type: application/json' -d '{
   "model": "tiny", "messages": [{"role": "user", "content": "Think first: 47 + 38 = ?"}], "temperature": 0, "stream": true}'
 curl -s $base/v1/completions -H 'Content-Type: application/json' -d '{
-  "model": "tiny", "prompt": "1 2 3 4", "max_tokens": 8, "temperature": 0}'
+  "model": "tiny", "prompt": "The capital of", "max_tokens": 8, "temperature": 0}'
 echo
 curl -s $base/v1/chat/completions -H 'Content-Type: application/json' -d '{
   "model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "temprature": 0}'

@@ -21,9 +21,13 @@ def main():
     print(answer.choices[0].message.content, answer.usage.completion_tokens)
 
     question = [{'role': 'user', 'content': 'Think first: 47 + 38 = ?'}]
+    said = False
     for piece in client.chat.completions.create(model=model, messages=question, temperature=0, stream=True):
         delta = piece.choices[0].delta
-        print(getattr(delta, 'reasoning_content', None) or delta.content or '', end='')
+        print(getattr(delta, 'reasoning_content', None) or '', end='')
+        if delta.content:
+            print(f'\n= {delta.content}' if not said else delta.content, end='')
+            said = True
     print()
 
     question = [{'role': 'user', 'content': 'How is the weather in Moscow?'}]
