@@ -68,11 +68,11 @@ def prompts(count: int) -> list[list[int]]:
     return [[rng.randrange(1, 4096) for _ in range(rng.randint(8, 40))] for _ in range(count)]
 
 
-async def ask(host: str, port: int, body: bytes, stream: bool, path: str) -> int:
+async def ask(host: str, port: int, body: bytes, path: str) -> int:
     """One request over a connection of its own, and the tokens that its answer counts."""
     reader, writer = await asyncio.open_connection(host, port)
-    head = f'POST {path}/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n'
-    writer.write(head.encode() + body)
+    head = f'POST {path}/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n'
+    writer.write(head.encode() + b'Connection: close\r\n\r\n' + body)
     answer = await reader.read(-1)
     writer.close()
     if b' 200 ' not in answer[:20]:
@@ -91,7 +91,7 @@ async def measure(args: argparse.Namespace, host: str, port: int, path: str, cli
             body = {'model': args.model, 'prompt': next(todo), 'max_tokens': args.new_tokens, 'temperature': 0, 'ignore_eos': True}
             if args.stream:
                 body |= {'stream': True, 'stream_options': {'include_usage': True}}
-            made += await ask(host, port, json.dumps(body).encode(), args.stream, path)
+            made += await ask(host, port, json.dumps(body).encode(), path)
         return made
 
     start = time.perf_counter()

@@ -51,7 +51,8 @@ class Gate:
         except ApiError as error:
             await answer.fail(error)
         except Exception as error:
-            logger.error('%s %s failed: %s: %s', scope['method'], scope['path'], type(error).__name__, ' '.join(str(error).split())[:300])
+            what = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+            logger.error('%s %s failed: %s', scope['method'], _shown(scope), what)
             if debug_enabled():
                 logger.error('', exc_info=error)
             await answer.fail(ApiError(500, 'the server made a mistake; its log says which', code='internal_error'))
@@ -66,7 +67,8 @@ class Gate:
             route = scope.get('route')  # paths that nobody serves count as one: a scanner must not grow the figures without end
             self._served.metrics.request(route.path if route else 'other', status, seconds, timed=scope['path'] not in OPEN)
         if self._served.verbose and scope['path'] not in OPEN:
-            logger.info('%s %s %s %s %.3f s', scope['client'][0] if scope.get('client') else '-', scope['method'], scope['path'], status or 'left', seconds)
+            client = scope['client'][0] if scope.get('client') else '-'
+            logger.info('%s %s %s %s %.3f s', client, scope['method'], _shown(scope), status or 'left', seconds)
 
     def _admit(self, scope: dict[str, Any]) -> None:
         served = self._served
@@ -119,7 +121,8 @@ class Gate:
     async def _body(self, scope: dict[str, Any], receive: Any) -> bytes | None:
         """The whole body; None: the client left before its end."""
         limit = self._served.limits.body
-        large = ApiError(413, f'the body is larger than {limit >> 20} MiB (--max_request_size)', code='request_too_large', headers={'Connection': 'close'})
+        message = f'the body is larger than {limit >> 20} MiB (--max_request_size)'
+        large = ApiError(413, message, code='request_too_large', headers={'Connection': 'close'})
         length = _header(scope, b'content-length')
         if length.isdigit() and int(length) > limit:
             raise large
@@ -166,6 +169,11 @@ class _Answer:
             await self._send({'type': 'http.response.body', 'body': body})
         elif self._events:
             await self._send({'type': 'http.response.body', 'body': error.event + DONE})
+
+
+def _shown(scope: dict[str, Any]) -> str:
+    """The path in one line, whatever a client put there."""
+    return ascii(scope['path'])[1:-1][:200]
 
 
 def _check_text(body: bytes) -> None:
