@@ -20,6 +20,7 @@ from swift.core.errors import SwiftError
 from swift.core.log import get_logger
 from swift.core.types import IGNORE_INDEX, Completion, Media, Prompt, Sample, Template
 from swift.infer_engine.base import InferEngine
+from swift.infer_engine.guided import Guides
 from swift.infer_engine.lanes import Lane, SlotLane
 from swift.infer_engine.loading import (
     active_adapter,
@@ -94,6 +95,7 @@ class TransformersEngine(InferEngine):
         """Whether rows that show something can share a batch, by what they show."""
         self._now: tuple[str, str | None] | None = None
         self._put_on = ExitStack()
+        self._guides = Guides(self.tokenizer)
         self._worker = Worker(self._lane_for, self._running, self._use)
 
     # -- requests
@@ -166,7 +168,7 @@ class TransformersEngine(InferEngine):
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
     ) -> list[Completion]:
         """`generate` for one prompt; waiting costs no thread."""
-        rows = self._rows(prompt, config, adapter)
+        rows = await self._rows_async(prompt, config, adapter)
         self._worker.submit(rows)
         try:
             return list(await asyncio.gather(*(asyncio.wrap_future(row.future) for row in rows)))
@@ -179,7 +181,7 @@ class TransformersEngine(InferEngine):
     ) -> AsyncIterator[Chunk]:
         """`stream` on the event loop."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue()
-        rows = self._rows(
+        rows = await self._rows_async(
             prompt, config, adapter, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)
         )
         self._worker.submit(rows)
@@ -204,11 +206,20 @@ class TransformersEngine(InferEngine):
         on_chunk: Callable[[Chunk], None] | None = None,
     ) -> list[Row]:
         settings = self.settings(prompt, config)
-        name = self._adapter_name(adapter)
+        name, form = self._adapter_name(adapter), config.form()
         return [
-            Row(prompt, settings, self.tokenizer, choice=choice, adapter=name, on_chunk=on_chunk)
+            Row(
+                prompt, settings, self.tokenizer, choice=choice, adapter=name, on_chunk=on_chunk,
+                guide=form and self._guides.guide(form, settings.stop_ids, prompt.text),
+            )
             for choice in range(config.n)
-        ]
+        ]  # fmt: skip
+
+    async def _rows_async(self, prompt: Prompt, config: RequestConfig, *rest: Any) -> list[Row]:
+        """`_rows`; what takes a while (forms are compiled) is not done on the event loop."""
+        if config.form() is None:
+            return self._rows(prompt, config, *rest)
+        return await asyncio.to_thread(self._rows, prompt, config, *rest)
 
     def settings(self, prompt: Prompt, config: RequestConfig) -> Settings:
         """The config with everything that is open filled from generation_config, template and context length."""
