@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
+import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import weakref
@@ -16,19 +17,19 @@ from typing import Any
 
 from swift.core.errors import SwiftError
 from swift.core.log import get_logger
+from swift.infer_engine import remote_guard
 from swift.infer_engine.remote import Remote
 
 logger = get_logger()
 
 READY_SECONDS = 1800.0
 """How long a large model may take to load."""
-GRACE = 20.0
-"""Seconds between the request to end and the end."""
 _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 
 
 class ServerProcess:
-    """Runs `command`, which serves OpenAI's API on 127.0.0.1 at `port`, until `close` (or the end of this process).
+    """Runs `command`, which serves OpenAI's API on 127.0.0.1 at `port`, until `close` (or the end of this process,
+    however it ends).
 
     `name`: how messages call it. `environment`: variables beside those of this process. The constructor returns when the server
     answers; raises SwiftError with its last words when it ends before, or does not answer within `seconds`.
@@ -39,13 +40,12 @@ class ServerProcess:
         self.remote = Remote(f'http://127.0.0.1:{port}/v1', max_retries=2)
         self._log = tempfile.NamedTemporaryFile(prefix=f'{name}-', suffix='.log', delete=False)  # noqa: SIM115 - lives as long as the process
         logger.info('starting %s; its log: %s', name, self._log.name)
-        try:
-            self._process = subprocess.Popen(
-                list(command), stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**os.environ, **(environment or {})},
-            )  # fmt: skip
-        except OSError as error:
-            raise SwiftError(f'{name} can not be started: {command[0]}: {error.strerror};', 'give the python of its environment') from error
+        if not shutil.which(command[0]):
+            raise SwiftError(f'{name} can not be started: there is no program {command[0]};', 'give the python of its environment')
+        self._process = subprocess.Popen(
+            [sys.executable, '-I', remote_guard.__file__, *command], stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.PIPE,
+            start_new_session=True, env={**os.environ, **(environment or {})},
+        )  # fmt: skip
         _running.add(self)
         try:
             self._wait(seconds)
@@ -81,15 +81,10 @@ class ServerProcess:
     def close(self) -> None:
         """End it, with the processes it started."""
         _running.discard(self)
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, 5.0)):
-            if self._process.poll() is not None:
-                break
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-        with suppress(ProcessLookupError):  # helpers that outlived it
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(2 * remote_guard.GRACE + 5)
+        self._process.stdin.close()
         self._log.close()
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
@@ -150,10 +151,9 @@ def test_a_server_of_ours_answers_and_ends(backend, module, name, port, expected
         assert engine.name == 'ad-adapter'
         started = open(engine._process._log.name).readline()
         assert all(word in started for word in [*expected, '--log-level', tiny_dir])
-        number = engine._process._process.pid
     assert not engine._process.alive
-    with pytest.raises(ProcessLookupError):
-        os.killpg(number, 0)
+    with pytest.raises(SwiftError, match='can not be reached'):
+        Remote(engine.remote.base_url, max_retries=0).models()
 
 
 def test_a_server_that_fails_says_why(tmp_path):
@@ -162,8 +162,33 @@ def test_a_server_that_fails_says_why(tmp_path):
         ServerProcess([sys.executable, '-c', code], free_port(), 'engine')
     with pytest.raises(SwiftError, match='^engine does not answer after 0.5 s; its log: '):
         ServerProcess([sys.executable, '-c', 'import time; time.sleep(60)'], free_port(), 'engine', seconds=0.5)
-    with pytest.raises(SwiftError, match='can not be started: .*gone: No such file or directory'):
+    with pytest.raises(SwiftError, match='can not be started: there is no program .*gone; give the python'):
         ServerProcess([str(tmp_path / 'gone')], free_port(), 'engine')
+
+
+def test_a_server_ends_with_whoever_started_it(tmp_path):
+    """Also when that one is killed."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    port = free_port()
+    (tmp_path / 'serve.py').write_text(textwrap.dedent(FAKE.format(root=root, name='--name', port='--port')))
+    words = [sys.executable, str(tmp_path / 'serve.py'), '--name', 'x', '--port', str(port)]
+    code = f'from swift.infer_engine.remote_process import ServerProcess; ServerProcess({words!r}, {port}, "engine"); print("up", flush=True); input()'
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': root}
+    ) as starter:
+        assert starter.stdout.readline() == 'up\n'
+        remote = Remote(f'http://127.0.0.1:{port}', max_retries=0)
+        assert remote.models() == ['x', 'ad-adapter']
+        starter.kill()
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            remote.models()
+        except SwiftError:
+            break
+        time.sleep(0.05)
+    with pytest.raises(SwiftError, match='can not be reached'):
+        remote.models()
 
 
 # ---------------------------------------------------------------- vLLM itself
