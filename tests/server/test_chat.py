@@ -132,6 +132,20 @@ def test_parts_of_text_and_developers(client):
     assert parts.choices[0].message.content == '42'
 
 
+def test_answers_of_a_given_form(client):
+    choice = client.chat.completions.create(**say('Name a colour.'), extra_body={'guided_choice': ['red', 'blue']}).choices[0]
+    assert choice.message.content in ('red', 'blue') and choice.finish_reason == 'stop'
+    schema = {'type': 'object', 'properties': {'sum': {'type': 'integer', 'minimum': 0, 'maximum': 99}}, 'required': ['sum'], 'additionalProperties': False}
+    form = {'type': 'json_schema', 'json_schema': {'name': 'sum', 'schema': schema, 'strict': True}}
+    ask = say('What is 12 + 30?', response_format=form)
+    content = client.chat.completions.create(**ask).choices[0].message.content
+    assert set(json.loads(content)) == {'sum'} and 0 <= json.loads(content)['sum'] <= 99
+    (said,) = put_together(client.chat.completions.create(**ask, stream=True))
+    assert said['content'] == content
+    text = client.completions.create(model='tiny', prompt='x', max_tokens=9, extra_body={'guided_regex': '[0-9]{4}'}).choices[0].text
+    assert len(text) == 4 and text.isdigit()
+
+
 def test_other_names_of_the_model(client):
     assert client.chat.completions.create(**{**say('What is 2 + 3?'), 'model': 'swift/tiny'}).model == 'tiny'
     assert [model.id for model in client.models.list()] == ['tiny']

@@ -30,8 +30,11 @@ WRONG = [
     ({'top_logprobs': 2}, 400, 'top_logprobs', 'needs "logprobs"'),
     ({'logprobs': True, 'top_logprobs': 6}, 400, 'top_logprobs', 'at most 5'),
     ({'stream_options': {'include_usage': True}}, 400, 'stream_options', 'needs "stream"'),
-    ({'response_format': {'type': 'json_object'}}, 400, 'response_format', 'guided output'),
-    ({'tool_choice': 'required', 'tools': [{'type': 'function', 'function': {'name': 'f'}}]}, 400, 'tool_choice', 'guided output'),
+    ({'response_format': {'type': 'jsn'}}, 400, 'response_format.type', "'json_object'"),
+    ({'response_format': {'type': 'json_schema'}}, 400, 'response_format', 'schema'),
+    ({'guided_regex': '('}, 400, 'guided_regex', 'regex'),
+    ({'guided_choice': ['a'], 'guided_regex': 'a'}, 400, 'guided_choice', 'not together'),
+    ({'tool_choice': 'required', 'tools': [{'type': 'function', 'function': {'name': 'f'}}]}, 400, 'tool_choice', 'forces a call'),
     ({'tool_choice': 'auto'}, 400, 'tool_choice', 'no tools'),
     ({'tools': [{'type': 'function', 'function': {}}]}, 400, 'tools[0].function.name', 'required'),
     ({'logit_bias': {'5': 1.0}}, 400, 'logit_bias', 'not supported'),
@@ -99,5 +102,5 @@ def test_the_client_raises_its_own_errors(client):
     with pytest.raises(openai.NotFoundError, match="did you mean 'tiny'"):
         client.chat.completions.create(**{**say('x'), 'model': 'tinny'})
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(**say('x'), response_format={'type': 'json_object'})
-    assert caught.value.param == 'response_format' and caught.value.code == 'unsupported_value'
+        client.chat.completions.create(**say('x'), logit_bias={'5': 1})
+    assert caught.value.param == 'logit_bias' and caught.value.code == 'unsupported_value'

@@ -24,7 +24,7 @@ GROWTH = 60 << 20
 
 WRONG = [
     ({'model': 'other'}, 404), ({'temperature': 'hot'}, 400), ({'messages': []}, 400), ({'mesages': 1}, 400), ({'n': -1}, 400),
-    ({'response_format': {'type': 'json_object'}}, 400), ({'messages': [{'role': 'user', 'content': 'word ' * 3000}]}, 400),
+    ({'logit_bias': {'5': 1}}, 400), ({'messages': [{'role': 'user', 'content': 'word ' * 3000}]}, 400),
 ]  # fmt: skip
 
 

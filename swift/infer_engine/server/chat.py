@@ -110,6 +110,8 @@ def settings(served: Served, request: ChatRequest) -> RequestConfig:
         raise ApiError(400, 'stream_options: needs "stream": true', param='stream_options', code='invalid_value')
     config = request.config(served.usual, logprobs=bool(request.logprobs), top_logprobs=top)
     config.max_tokens = request.max_completion_tokens or config.max_tokens
+    if request.response_format and request.response_format.type != 'text':
+        config.response_format = request.response_format.model_dump(by_alias=True, exclude_none=True)
     return config
 
 

@@ -96,11 +96,20 @@ class NamedTool(Strict):
     function: FunctionName
 
 
-class ResponseFormat(BaseModel):
+class Schema(Strict):
+    """What the JSON of an answer looks like."""
+
+    name: str | None = None
+    description: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias='schema')] = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Strict):
     """The form of the answer."""
 
-    model_config = ConfigDict(extra='allow')
-    type: str
+    type: Literal['text', 'json_object', 'json_schema']
+    json_schema: Schema | None = None
 
 
 class Sampling(Strict):
@@ -124,13 +133,18 @@ class Sampling(Strict):
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     stop_token_ids: Annotated[list[Id], Field(max_length=1024)] | None = None
     ignore_eos: bool | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: Word | None = None
+    guided_choice: Annotated[list[Word], Field(min_length=1, max_length=1024)] | None = None
+    guided_grammar: Word | None = None
     length_penalty: Annotated[float, Field(ge=-100, le=100)] | None = None
     num_beams: Annotated[int, Field(ge=1, le=64)] | None = None
 
     def config(self, usual: RequestConfig, *, logprobs: bool = False, top_logprobs: int | None = None) -> RequestConfig:
         """The request's settings; fields that are None are those of `usual`."""
         names = ('temperature', 'top_p', 'n', 'stop', 'presence_penalty', 'frequency_penalty', 'max_tokens', 'top_k', 'min_p',
-                 'repetition_penalty', 'stop_token_ids', 'ignore_eos', 'length_penalty', 'num_beams')  # fmt: skip
+                 'repetition_penalty', 'stop_token_ids', 'ignore_eos', 'length_penalty', 'num_beams', 'guided_json', 'guided_regex', 'guided_choice',
+                 'guided_grammar')  # fmt: skip
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if given.get('temperature', 1) < COLDEST:
             given['temperature'] = 0.0
@@ -232,11 +246,9 @@ class RerankRequest(Strict):
 
 
 _Refusal = tuple[Callable[[Any], bool], str]
-_GUIDED = 'needs guided output, which this server does not have'
 
 REFUSED: dict[str, _Refusal] = {
-    'response_format': (lambda v: v.type != 'text', f'other than {{"type": "text"}} {_GUIDED}; ask for the form in words'),
-    'tool_choice': (lambda v: v not in ('none', 'auto'), f'that forces a call {_GUIDED}; "auto" and "none" work'),
+    'tool_choice': (lambda v: v not in ('none', 'auto'), 'that forces a call is not supported; "auto" and "none" work'),
     'logit_bias': (bool, 'is not supported; leave it out'),
     'suffix': (bool, 'is not supported: text is continued, not filled in'),
     'functions': (bool, 'is the old form of tools; send tools'),

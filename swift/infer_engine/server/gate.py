@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from swift.core.log import debug_enabled, get_logger
@@ -27,6 +28,9 @@ ASKING = ('/v1/chat', '/v1/completions', '/v1/embeddings', '/v1/score', '/v1/rer
 """Paths that need the model."""
 
 _SURROGATE = re.compile(rb'\\u[dD][89a-fA-F]')
+
+LINGER, PATIENCE = 4, 5.0
+"""How much more of a body that is too large is read, as a multiple of the limit, and for how many seconds."""
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -125,6 +129,7 @@ class Gate:
         large = ApiError(413, message, code='request_too_large', headers={'Connection': 'close'})
         length = _header(scope, b'content-length')
         if length.isdigit() and int(length) > limit:
+            await _discard(receive, LINGER * limit)
             raise large
         pieces, size = [], 0
         while True:
@@ -134,6 +139,8 @@ class Gate:
             pieces.append(message.get('body', b''))
             size += len(pieces[-1])
             if size > limit:
+                if message.get('more_body'):
+                    await _discard(receive, LINGER * limit)
                 raise large
             if not message.get('more_body'):
                 return b''.join(pieces)
@@ -169,6 +176,18 @@ class _Answer:
             await self._send({'type': 'http.response.body', 'body': body})
         elif self._events:
             await self._send({'type': 'http.response.body', 'body': error.event + DONE})
+
+
+async def _discard(receive: Any, most: int) -> None:
+    """Read on for a while, so that a client that is still sending gets to read the answer."""
+
+    async def read() -> None:
+        left = most
+        while left > 0 and (message := await receive()).get('more_body'):
+            left -= len(message['body'])
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(read(), PATIENCE)
 
 
 def _shown(scope: dict[str, Any]) -> str:
