@@ -12,6 +12,7 @@ from typing import Any
 from swift.core.errors import RowError, SwiftError
 from swift.core.media import is_medium
 from swift.core.types import Conversation, Message
+from swift.infer_engine.guided import FIELDS
 from swift.infer_engine.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseChoice,
@@ -24,7 +25,7 @@ from swift.infer_engine.protocol import (
 )
 from swift.media.refs import name_of, source, suffix_of
 
-PLAIN = ('max_tokens', 'temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty', 'seed', 'stop_token_ids')
+PLAIN = ('max_tokens', 'temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty', 'seed', 'stop_token_ids', *FIELDS)
 """Fields of a RequestConfig that are sent by their own name when they are not None."""
 DEFAULTS = {'presence_penalty': 0.0, 'frequency_penalty': 0.0, 'ignore_eos': False, 'n': 1}
 """Fields that are sent when they differ from what a server does anyway."""

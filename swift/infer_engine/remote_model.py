@@ -85,6 +85,8 @@ def sampling(prompt: Prompt, config: RequestConfig, generation: Any, tokenizer: 
     """How an answer is drawn, everything that is open filled from the generation config, by the names that vLLM and its like use."""
     if config.num_beams > 1 or config.length_penalty != 1.0:
         raise SwiftError('num_beams, length_penalty: this engine has no beam search;', 'use the transformers engine, or leave them out')
+    if form := config.form():
+        raise SwiftError(f'{form.field}: this engine draws no answers of a given form;', 'use --infer_backend transformers, or leave it out')
     room = None if longest is None else longest - len(prompt.input_ids)
     wanted = config.max_tokens or generation.max_new_tokens or room
     if wanted is None:

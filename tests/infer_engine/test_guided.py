@@ -9,7 +9,9 @@ import torch
 
 from swift.core.errors import MissingDependencyError, SwiftError
 from swift.infer_engine import InferRequest, RequestConfig, TransformersEngine
+from swift.infer_engine.client_messages import chat_settings
 from swift.infer_engine.guided import Guides
+from swift.infer_engine.remote_model import sampling
 
 pytest.importorskip('llguidance')
 
@@ -222,3 +224,16 @@ def test_forms_are_compiled_once(tiny, monkeypatch):
         tiny.infer([ask(text) for text in QUESTIONS], RequestConfig(max_tokens=3, n=2, guided_json=SCHEMA))
     tiny.infer([ask('x')], RequestConfig(max_tokens=3, guided_json=json.dumps(SCHEMA)))
     assert len(guides._known) == 1
+
+
+def test_servers_are_sent_the_form_as_it_is():
+    form = {'type': 'json_schema', 'json_schema': {'name': 'person', 'schema': SCHEMA}}
+    assert chat_settings(RequestConfig(response_format=form)) == {'response_format': form}
+    for name, value in {'guided_json': SCHEMA, 'guided_regex': 'a+', 'guided_choice': ['a', 'b']}.items():
+        assert chat_settings(RequestConfig(**{name: value})) == {name: value}
+
+
+def test_engines_that_know_no_forms_refuse(tiny):
+    prompt = tiny.template.prompt(ask('x').conversation())
+    with pytest.raises(SwiftError, match='guided_regex: this engine'):
+        sampling(prompt, RequestConfig(guided_regex='a'), tiny.generation_config, tiny.tokenizer, 100)

@@ -146,6 +146,24 @@ def test_answers_of_a_given_form(client):
     assert len(text) == 4 and text.isdigit()
 
 
+@pytest.mark.parametrize('choice', ['required', {'type': 'function', 'function': {'name': 'get_weather'}}], ids=['required', 'named'])
+def test_a_call_that_must_be_written(client, choice):
+    other = {'type': 'function', 'function': {'name': 'get_nothing'}}
+    for seed in range(3):  # a greeting is answered by no call otherwise
+        ask = say('Say hello.', tools=[WEATHER, other], tool_choice=choice, temperature=1.2, seed=seed, max_tokens=300)
+        whole = client.chat.completions.create(**ask).choices[0]
+        (said,) = put_together(client.chat.completions.create(**ask, stream=True))
+        if whole.finish_reason == 'length':  # a text within the arguments has any length
+            continue
+        (call,) = whole.message.tool_calls
+        assert whole.finish_reason == said['reason'] == 'tool_calls' and not whole.message.content and not said['content']
+        assert call.function.name in ('get_weather', 'get_nothing') and isinstance(json.loads(call.function.arguments), dict)
+        assert choice == 'required' or 'city' in json.loads(call.function.arguments)
+        assert [(c.function.name, c.function.arguments) for c in said['calls']] == [(call.function.name, call.function.arguments)]
+    free = client.chat.completions.create(**say('Say hello.', tools=[WEATHER])).choices[0]
+    assert free.message.tool_calls is None
+
+
 def test_other_names_of_the_model(client):
     assert client.chat.completions.create(**{**say('What is 2 + 3?'), 'model': 'swift/tiny'}).model == 'tiny'
     assert [model.id for model in client.models.list()] == ['tiny']

@@ -67,3 +67,8 @@ def test_what_is_refused(call):
     ):  # fmt: skip
         status, body = call('/v1/completions', ask('x', **fields) if 'prompt' not in fields else {**ask('x'), **fields})
         assert (status, body['error']['param']) == (400, param), body
+
+
+def test_a_form_that_can_not_be_is_named(call):
+    status, body = call('/v1/completions', {'model': 'tiny', 'prompt': 'x', 'guided_regex': '(a'})
+    assert status == 400 and body['error']['param'] == 'guided_regex' and 'unclosed group' in body['error']['message']

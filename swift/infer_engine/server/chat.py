@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from swift.core.errors import SwiftError, did_you_mean
 from swift.core.types import Conversation
+from swift.infer_engine.forced import call_grammar
 from swift.infer_engine.protocol import InferRequest, RequestConfig
 from swift.infer_engine.server.errors import ApiError, from_swift
 from swift.infer_engine.server.events import Events, event, json_response
@@ -112,7 +113,20 @@ def settings(served: Served, request: ChatRequest) -> RequestConfig:
     config.max_tokens = request.max_completion_tokens or config.max_tokens
     if request.response_format and request.response_format.type != 'text':
         config.response_format = request.response_format.model_dump(by_alias=True, exclude_none=True)
+    if request.tool_choice not in (None, 'none', 'auto'):
+        config.guided_grammar = _forced(served, request, config)
     return config
+
+
+def _forced(served: Served, request: ChatRequest, config: RequestConfig) -> str:
+    """The grammar of the call that the model must write."""
+    tools = [tool.model_dump(exclude_none=True) for tool in request.tools or []]
+    try:
+        if config.form() is not None:
+            raise SwiftError('tool_choice: a call that must be written has its own form;', 'leave out response_format and guided_…')
+        return call_grammar(served.engine.template, tools, None if request.tool_choice == 'required' else request.tool_choice.function.name)
+    except SwiftError as error:
+        raise ApiError(400, str(error), param='tool_choice', code='invalid_value') from error
 
 
 def _choice(choice: Any, request: ChatRequest) -> dict[str, Any]:

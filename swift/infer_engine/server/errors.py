@@ -17,7 +17,7 @@ KINDS = {
 """Status → the `type` of its errors."""
 
 _PLACE = re.compile(r'(messages\[\d+\]|tools\[\d+\])')
-_FORM = re.compile(r'(?:request config: )?(response_format|guided_\w+)')
+_FORM = re.compile(r'(?:request config: )?(response_format|guided_\w+|num_beams)\b')
 _NUMBER = re.compile(r'^request \d+: ')
 
 
@@ -45,9 +45,10 @@ class ApiError(Exception):
 def from_swift(error: SwiftError, param: str | None = None) -> ApiError:
     """A mistake that the engine or the template found."""
     message = _NUMBER.sub('', str(error))
-    place = _PLACE.search(message) or _FORM.match(message)
+    place, form = _PLACE.search(message), _FORM.match(message)
+    param = form[1] if form else param or (place[1] if place else None)
     code = 'context_length_exceeded' if '(max_model_len)' in message else None
-    return ApiError(400, message, param=param or (place[1] if place else None), code=code)
+    return ApiError(400, message, param=param, code=code)
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> ApiError:

@@ -248,7 +248,6 @@ class RerankRequest(Strict):
 _Refusal = tuple[Callable[[Any], bool], str]
 
 REFUSED: dict[str, _Refusal] = {
-    'tool_choice': (lambda v: v not in ('none', 'auto'), 'that forces a call is not supported; "auto" and "none" work'),
     'logit_bias': (bool, 'is not supported; leave it out'),
     'suffix': (bool, 'is not supported: text is continued, not filled in'),
     'functions': (bool, 'is the old form of tools; send tools'),
