@@ -180,7 +180,10 @@ class Guides:
             raise MissingDependencyError('llguidance', f'guided output ({form.field})', 'guided') from error
         if self._words is None:
             self._words = _words(self._tokenizer)
-        matcher = LLMatcher(self._words, _grammar(LLMatcher, form), log_level=0)
+        try:
+            matcher = LLMatcher(self._words, _grammar(LLMatcher, form), log_level=0)
+        except UnicodeEncodeError as error:
+            raise SwiftError(f'{form.field}: it holds half a character ({error.reason});', 'leave it out') from None
         if matcher.is_error():
             raise SwiftError(f'{form.field}: {_plain(matcher.get_error())};', 'give one that can be matched')
         if matcher.is_accepting() and not _with(_bits(matcher), self._words.eos_tokens, False).any():

@@ -198,7 +198,7 @@ MISTAKES = [
     ({'guided_choice': []}, 'guided_choice'), ({'guided_choice': 'ab'}, 'list of texts'), ({'guided_grammar': 'start: foo'}, 'unknown name: "foo"'),
     ({'response_format': {'type': 'xml'}}, 'json_schema'), ({'response_format': {'type': 'json_schema', 'json_schema': {'name': 'x'}}}, 'no schema'),
     ({'guided_regex': 'a', 'guided_choice': ['b']}, 'guided_choice: not together with guided_regex'),
-    ({'guided_regex': 'a', 'num_beams': 2}, 'not with guided output'), ({'guided_regex': '(){0}'}, 'empty text'),
+    ({'guided_regex': 'a', 'num_beams': 2}, 'not with guided output'), ({'guided_regex': '(){0}'}, 'empty text'), ({'guided_regex': '\ud800'}, 'half a character'),
 ]  # fmt: skip
 
 
