@@ -12,7 +12,6 @@ from typing import Any
 from swift.core.errors import RowError, SwiftError
 from swift.core.media import is_medium
 from swift.core.types import Conversation, Message
-from swift.infer_engine.guided import FIELDS
 from swift.infer_engine.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseChoice,
@@ -25,7 +24,7 @@ from swift.infer_engine.protocol import (
 )
 from swift.media.refs import name_of, source, suffix_of
 
-PLAIN = ('max_tokens', 'temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty', 'seed', 'stop_token_ids', *FIELDS)
+PLAIN = ('max_tokens', 'temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty', 'seed', 'stop_token_ids')
 """Fields of a RequestConfig that are sent by their own name when they are not None."""
 DEFAULTS = {'presence_penalty': 0.0, 'frequency_penalty': 0.0, 'ignore_eos': False, 'n': 1}
 """Fields that are sent when they differ from what a server does anyway."""
@@ -40,7 +39,17 @@ def settings_of(config: RequestConfig) -> dict[str, Any]:
     body |= {name: value for name, usual in DEFAULTS.items() if (value := getattr(config, name)) != usual}
     if config.stops:
         body['stop'] = config.stops
-    return body
+    return body | _form(config)
+
+
+def _form(config: RequestConfig) -> dict[str, Any]:
+    """What asks for the form of the answer: a schema as OpenAI has it, which all servers know; the rest by vLLM's names."""
+    form = config.form()
+    if form is None:
+        return {}
+    if form.field == 'guided_json':
+        return {'response_format': {'type': 'json_schema', 'json_schema': {'name': 'answer', 'schema': json.loads(form.text)}}}
+    return {form.field: getattr(config, form.field)}
 
 
 def chat_settings(config: RequestConfig) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from swift.core.errors import SwiftError
+from swift.core.types import Prompt
 from swift.infer_engine.client import ClientEngine
 from swift.infer_engine.loading import check_adapter
+from swift.infer_engine.protocol import AdapterRequest, RequestConfig
 from swift.infer_engine.remote_model import python_for
 from swift.infer_engine.remote_process import READY_SECONDS, ServerProcess, flags_from, free_port
 
@@ -50,6 +52,12 @@ class HostedEngine(ClientEngine):
         words = [python, *self.command(info.model_dir, name, port, adapter), *flags_from(settings)]
         self._process = ServerProcess(words, port, self.package, seconds=seconds)
         super().__init__(self._process.remote.base_url, adapter[0] if adapter else name, system=system, concurrency=concurrency)
+
+    def _body(self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None) -> dict[str, Any]:
+        form = config.form()
+        if form and form.kind != 'json':
+            raise SwiftError(f'{form.field}: {self.package} is asked for JSON schemas only;', 'use response_format, or --infer_backend transformers')
+        return super()._body(prompt, config, adapter)
 
     @staticmethod
     @abstractmethod

@@ -9,9 +9,11 @@ import torch
 
 from swift.core.errors import MissingDependencyError, SwiftError
 from swift.infer_engine import InferRequest, RequestConfig, TransformersEngine
+from swift.infer_engine.client import Asked
 from swift.infer_engine.client_messages import chat_settings
 from swift.infer_engine.guided import Guides
 from swift.infer_engine.remote_model import sampling
+from swift.infer_engine.sglang import SglangEngine
 
 pytest.importorskip('llguidance')
 
@@ -226,10 +228,12 @@ def test_forms_are_compiled_once(tiny, monkeypatch):
     assert len(guides._known) == 1
 
 
-def test_servers_are_sent_the_form_as_it_is():
-    form = {'type': 'json_schema', 'json_schema': {'name': 'person', 'schema': SCHEMA}}
+def test_servers_are_sent_the_form():
+    form = {'type': 'json_schema', 'json_schema': {'name': 'answer', 'schema': SCHEMA}}
     assert chat_settings(RequestConfig(response_format=form)) == {'response_format': form}
-    for name, value in {'guided_json': SCHEMA, 'guided_regex': 'a+', 'guided_choice': ['a', 'b']}.items():
+    assert chat_settings(RequestConfig(guided_json=SCHEMA)) == chat_settings(RequestConfig(guided_json=json.dumps(SCHEMA))) == {'response_format': form}
+    assert chat_settings(RequestConfig(response_format={'type': 'text'})) == {}
+    for name, value in {'guided_regex': 'a+', 'guided_choice': ['a', 'b']}.items():
         assert chat_settings(RequestConfig(**{name: value})) == {name: value}
 
 
@@ -237,3 +241,6 @@ def test_engines_that_know_no_forms_refuse(tiny):
     prompt = tiny.template.prompt(ask('x').conversation())
     with pytest.raises(SwiftError, match='guided_regex: this engine'):
         sampling(prompt, RequestConfig(guided_regex='a'), tiny.generation_config, tiny.tokenizer, 100)
+    hosted = object.__new__(SglangEngine)
+    with pytest.raises(SwiftError, match='guided_choice: sglang is asked for JSON schemas only'):
+        hosted._body(Asked(text='x'), RequestConfig(guided_choice=['a']), None)
