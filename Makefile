@@ -32,6 +32,7 @@ tiny: install ## Train the built-in tiny model again from nothing (about half an
 data: install ## Rewrite the small data sets of examples/data
 	@$(PY) examples/data/make_data.py
 	@$(PY) examples/data/make_media.py
+	@$(PY) examples/data/make_eval.py
 
 install: $(VENV)/.installed
 

@@ -92,6 +92,8 @@ def _sampling(raw: Any) -> dict[str, Any]:
 
 
 TRAIN = ('pt', 'sft', 'rlhf', 'plan', 'preview', 'verify')
+ASKING = ('infer', 'eval', 'sample', 'deploy', 'app')
+"""Commands that ask an engine."""
 
 ALIASES: dict[str, Alias] = {
     # which model
@@ -164,6 +166,16 @@ ALIASES: dict[str, Alias] = {
     'activation_checkpointing_kwargs': Alias('gradient_checkpointing_kwargs', 'transformers 5'),
     'train_sampling_strategy': Alias('train_dataloader_shuffle', 'transformers 5', _sampling),
     'custom_register_path': Alias('external_plugins', '3.x', join=True),
+    # engines
+    'infer_url': Alias('base_url', '3.x'),
+    'gpu_memory_utilization': Alias('vllm_gpu_memory_utilization', '3.x'),
+    'tensor_parallel_size': Alias('vllm_tensor_parallel_size', '3.x', commands=ASKING),
+    'pipeline_parallel_size': Alias('vllm_pipeline_parallel_size', '3.x', commands=ASKING),
+    'data_parallel_size': Alias('vllm_data_parallel_size', '3.x'),
+    'max_lora_rank': Alias('vllm_max_lora_rank', '3.x'),
+    'max_num_seqs': Alias('vllm_max_num_seqs', '3.x', commands=ASKING),
+    'enforce_eager': Alias('vllm_enforce_eager', '3.x'),
+    'disable_custom_all_reduce': Alias('vllm_disable_custom_all_reduce', '3.x'),
     # preferences
     'dpo_loss_type': Alias('loss_type', '3.x', commands=TRAIN),
     'ref_model_id_or_path': Alias('ref_model', '2.x'),
@@ -175,6 +187,8 @@ ALIASES: dict[str, Alias] = {
     'show_dataset_sample': Alias('val_dataset_sample', '2.x', _sample),
     'do_sample': Alias('temperature', '2.x', _from_false('temperature', 0.0)),
     'generation_num_beams': Alias('num_beams', '4.x'),
+    'eval_datasets': Alias('eval_dataset', '2.x', commands=('eval',)),
+    'eval_few_shot': Alias('num_shots', '2.x', commands=('eval',)),
     'result_dir': Alias('result_path', '2.x', _result_dir),
     'merge_lora_and_save': Alias('merge_lora', '2.x'),
     'replace_if_exists': Alias('exist_ok', '3.x'),
@@ -224,6 +238,7 @@ ENVIRONMENT = {
     'LISTWISE_RERANKER_TEMPERATURE': 'listwise_temperature',
     'GENERATIVE_RERANKER_POSITIVE_TOKEN': 'positive_token',
     'GENERATIVE_RERANKER_NEGATIVE_TOKEN': 'negative_token',
+    'SWIFT_UI_LANG': 'lang',
 }
 """Environment variable → the flag (in any spelling) that it sets."""
 

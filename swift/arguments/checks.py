@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from swift.arguments.answer_rules import ANSWER_CONFLICTS, ANSWER_NO_EFFECT, ANSWER_RANGES, sampling_mistakes
+from swift.arguments.backend_rules import BACKEND_NO_EFFECT, backend_mistakes
 from swift.arguments.commands import TRAINING
+from swift.arguments.deploy_rules import DEPLOY_NO_EFFECT, adapter_mistakes, deploy_mistakes
 from swift.arguments.later import read_facts
 from swift.arguments.media import MEDIA
 from swift.arguments.media_rules import MEDIA_CONFLICTS, MEDIA_NO_EFFECT, media_mistakes
@@ -27,7 +30,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             'num_train_epochs save_steps eval_steps logging_steps save_total_limit max_new_tokens num_beams max_batch_size '
             'write_batch_size val_dataset_sample rope_scaling_factor repetition_penalty lorap_lr_ratio early_stop_interval '
             'adam_epsilon num_samples ddp_timeout num_labels discopop_tau ref_model_sync_steps infonce_temperature '
-            'cosent_scale listwise_temperature max_positive_samples max_negative_samples infonce_hard_negatives'
+            'max_request_size cosent_scale listwise_temperature max_positive_samples max_negative_samples infonce_hard_negatives'
         ).split(),
         POSITIVE,
     ),
@@ -35,7 +38,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         (
             'learning_rate vit_lr aligner_lr weight_decay max_grad_norm temperature top_k lora_alpha warmup_steps z_loss_coef top_logprobs '
             'dataloader_num_workers seed neftune_noise_alpha beta rpo_alpha cpo_alpha simpo_gamma desirable_weight '
-            'undesirable_weight center_rewards_coefficient infonce_fake_neg_margin margin'
+            'max_logprobs max_queue request_timeout log_interval undesirable_weight center_rewards_coefficient infonce_fake_neg_margin margin'
         ).split(),
         NOT_NEGATIVE,
     ),
@@ -45,6 +48,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     'ld_alpha': ('from 0 to 1', lambda v: 0 <= v <= 1),
     'ref_model_mixup_alpha': ('from 0 to 1', lambda v: 0 <= v <= 1),
     'label_smoothing': ('from 0 to below 0.5', lambda v: 0 <= v < 0.5),
+    'port': ('from 0 to 65535', lambda v: 0 <= v <= 65535),
     'mrl_dims': ('numbers above 0', lambda v: all(dim > 0 for dim in v)),
     'task_weights': ('0 or above', lambda v: all(weight >= 0 for weight in v)),
     'warmup_ratio': ('from 0 to 1', lambda v: 0 <= v <= 1),
@@ -52,6 +56,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     'max_steps': ('above 0, or -1 for as many as num_train_epochs needs', lambda v: v == -1 or v > 0),
     'model_name': ('one name, or a Chinese and an English one', lambda v: len(v) <= 2),
     'model_author': ('one name, or a Chinese and an English one', lambda v: len(v) <= 2),
+    **ANSWER_RANGES,
     'interleave_prob': ('probabilities from 0 to 1', lambda v: all(0 <= p <= 1 for p in v) and sum(v) > 0),
 }
 """Flag → what is allowed, and its test (None always passes)."""
@@ -149,6 +154,7 @@ CONFLICTS: tuple[Conflict, ...] = (
     ),
     *METHOD_CONFLICTS,
     *MEDIA_CONFLICTS,
+    *ANSWER_CONFLICTS,
 )
 
 
@@ -272,7 +278,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         _PLAIN,
         (*TRAINING, 'infer'),
     ),
-    NoEffect(flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer',)),
+    NoEffect(flags('merge_lora'), lambda v: not v['adapters'], 'without --adapters', ('infer', 'eval', 'sample')),
     NoEffect(_MIXING, _always, 'in swift infer, which answers the rows one by one in their order', ('infer',)),
     NoEffect(flags('loss_scale padding_free'), _always, 'in swift infer, which trains nothing', ('infer',)),
     NoEffect(
@@ -292,6 +298,9 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     ),
     *METHOD_NO_EFFECT,
     *MEDIA_NO_EFFECT,
+    *DEPLOY_NO_EFFECT,
+    *BACKEND_NO_EFFECT,
+    *ANSWER_NO_EFFECT,
 )
 
 
@@ -338,6 +347,13 @@ def conflict_mistakes(command: str, values: Values, given: Mapping[str, Any]) ->
     if command in TRAINING:
         found += _training_conflicts(values) + method_mistakes(command, values, given)[0]
     found += media_mistakes(values, command in TRAINING)
+    if command == 'sample':
+        found += sampling_mistakes(values)
+    if command == 'deploy':
+        found += deploy_mistakes(values)
+    if command == 'app':
+        found += adapter_mistakes(values)
+    found += backend_mistakes(command, values)
     if command == 'merge-lora' and not values['merge_lora']:
         found.append('--merge_lora false leaves swift merge-lora nothing to do; drop it')
     if values.get('push_to_hub') and not values.get('hub_model_id'):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from swift.arguments.app import AppArgs
+from swift.arguments.backends import ClientArgs
 from swift.arguments.base import RunArgs
 from swift.arguments.data import DataArgs
+from swift.arguments.deploy import DeployArgs
+from swift.arguments.evaluate import EvalArgs
 from swift.arguments.export import ExportArgs
-from swift.arguments.generate import GenerationArgs, InferArgs
+from swift.arguments.generate import EngineArgs, GenerationArgs, InferArgs
 from swift.arguments.inspection import PreviewArgs, VerifyArgs
 from swift.arguments.model import ModelArgs
 from swift.arguments.rlhf import RlhfArgs
+from swift.arguments.sample import SampleArgs
 from swift.arguments.task import ScoringArgs, TaskArgs
 from swift.arguments.template import TemplateArgs
 from swift.arguments.train import TrainArgs
@@ -73,11 +78,59 @@ class RLHFArguments(RlhfArgs, SftArguments):
 
 
 @dataclass
-class InferArguments(InferArgs, ScoringArgs, GenerationArgs, DataArgs, BaseArguments):
+class InferArguments(InferArgs, ClientArgs, EngineArgs, ScoringArgs, GenerationArgs, DataArgs, BaseArguments):
     """Arguments of `swift infer`."""
 
     load_args: bool = True
     """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+
+
+@dataclass
+class EvalArguments(EvalArgs, EngineArgs, GenerationArgs, BaseArguments):
+    """Arguments of `swift eval`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+    temperature: float | None = 0.0
+    """Sampling temperature, 0 is greedy; None: the model's generation_config.json."""
+    max_new_tokens: int | None = 512
+    """Longest answer in tokens; None: what the context leaves."""
+
+
+@dataclass
+class SampleArguments(SampleArgs, EngineArgs, GenerationArgs, DataArgs, BaseArguments):
+    """Arguments of `swift sample`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+    temperature: float | None = 1.0
+    """Sampling temperature; None: the model's generation_config.json."""
+    max_new_tokens: int | None = 512
+    """Longest answer in tokens; None: what the context leaves."""
+    dataset_shuffle: bool = False
+    """Shuffle the rows when they are read."""
+
+
+@dataclass
+class DeployArguments(DeployArgs, EngineArgs, ScoringArgs, GenerationArgs, BaseArguments):
+    """Arguments of `swift deploy`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+    adapters: list[str] = field(default_factory=list)
+    """Trained adapters: one put on the model, or name=path for each that requests choose by name (or a JSON file of name: path)."""
+
+
+@dataclass
+class AppArguments(AppArgs, ClientArgs, EngineArgs, GenerationArgs, BaseArguments):
+    """Arguments of `swift app`."""
+
+    load_args: bool = True
+    """Take model and template settings from the args.json of the checkpoint; flags given here win."""
+    adapters: list[str] = field(default_factory=list)
+    """Trained adapters: one put on the model, or name=path for each that the page lets choose (or a JSON file of name: path)."""
+    max_new_tokens: int | None = 2048
+    """Longest answer in tokens; None: what the context leaves."""
 
 
 @dataclass
@@ -122,6 +175,10 @@ CLASSES: dict[str, type[Arguments]] = {
     'sft': SftArguments,
     'rlhf': RLHFArguments,
     'infer': InferArguments,
+    'eval': EvalArguments,
+    'sample': SampleArguments,
+    'deploy': DeployArguments,
+    'app': AppArguments,
     'export': ExportArguments,
     'merge-lora': MergeArguments,
     'plan': PlanArguments,

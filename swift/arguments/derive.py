@@ -208,6 +208,10 @@ _TRAIN: list[Rule] = [seeds, method, classes, pooling, tasks, lengths, learning_
 RULES: dict[str, list[Rule]] = {
     **dict.fromkeys(TRAINING, _TRAIN),
     'infer': [seeds, method, streaming_answers],
+    'eval': [],
+    'sample': [seeds],
+    'deploy': [method],
+    'app': [],
     'export': [merged_directory],
     'merge-lora': [merged_directory],
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from swift.arguments.backends import BackendArgs
+
 
 @dataclass
 class GenerationArgs:
@@ -31,17 +33,23 @@ class GenerationArgs:
 
 
 @dataclass
-class InferArgs:
-    """What `swift infer` does."""
+class EngineArgs(BackendArgs):
+    """What answers, in every command that asks a model."""
 
-    infer_backend: Literal['transformers'] = 'transformers'
-    """Engine that generates."""
-    stream: bool | None = None
-    """Print tokens as they come; None: true when interactive."""
+    infer_backend: Literal['transformers', 'vllm', 'sglang', 'lmdeploy', 'client'] = 'transformers'
+    """Engine that generates; client: a server at base_url."""
     max_batch_size: int = 64
     """Answers generated at once."""
     merge_lora: bool = False
     """Merge the adapters first (beside the first one, -merged appended) and answer with the merged model."""
+
+
+@dataclass
+class InferArgs:
+    """What `swift infer` does."""
+
+    stream: bool | None = None
+    """Print tokens as they come; None: true when interactive."""
     result_path: str | None = None
     """Where answers are written as jsonl; None: a new file in infer_result/ of the model's or checkpoint's directory."""
     write_batch_size: int = 1000

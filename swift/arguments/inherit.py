@@ -9,8 +9,11 @@ from dataclasses import fields
 from typing import Any
 
 from swift.arguments import later
+from swift.arguments.backend_rules import implied_backend
 from swift.arguments.commands import CLASSES, TRAINING
 from swift.arguments.data import DataArgs
+from swift.arguments.deploy import named
+from swift.arguments.deploy_rules import listed_adapters
 from swift.arguments.flags import flags_of
 from swift.arguments.methods import METHODS, SHARED, method_of
 from swift.arguments.model import ModelArgs
@@ -100,13 +103,15 @@ def inherit(
                     )
         _take_over(command, saved, wanted, settings)
     _base_model(settings)
+    implied_backend(settings)
     return settings, notes
 
 
 def _base_model(settings: Settings) -> None:
     """An adapter that was trained elsewhere names its model in adapter_config.json."""
     trained = settings.get('adapters', ([], ''))[0] or [settings.get('resume_from_checkpoint', ('', ''))[0]]
-    file = os.path.join(find_checkpoint(trained[0]) or trained[0], 'adapter_config.json')
+    path = named(trained[0])[1] if trained[0] else trained[0]
+    file = os.path.join(find_checkpoint(path) or path, 'adapter_config.json')
     if settings.get('model', (None, ''))[0] or not os.path.isfile(file):
         return
     with open(file, encoding='utf-8') as stream:
@@ -163,7 +168,7 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
     if not values['load_args']:
         return None, set()
     if values['adapters']:
-        path, wanted = values['adapters'][0], _OF_THE_MODEL - _OF_THE_MACHINE
+        path, wanted = named(values['adapters'][0])[1], _OF_THE_MODEL - _OF_THE_MACHINE
     else:
         path, wanted = (
             values['model'] or '',
@@ -171,7 +176,7 @@ def _saved(command: str, settings: Settings, values: dict[str, Any]) -> tuple[Sa
         )
     if command == 'verify':
         wanted = wanted | _OF_THE_DATA | _OF_THE_METHOD | {'max_length', 'truncation_strategy'}
-    elif values['load_data_args']:
+    elif values['load_data_args'] and command != 'eval':
         wanted = wanted | _OF_THE_DATA
     return (load_saved_args(path) if os.path.isdir(path) else None), wanted
 
@@ -180,10 +185,12 @@ def _places(command: str, settings: Settings, mistakes: list[str], notes: list[s
     """Run directories stand for their last checkpoint; `true` stands for the last run."""
     if 'adapters' in settings:
         paths, source = settings['adapters']
-        settings['adapters'] = ([find_checkpoint(path) or path for path in paths], source)
+        if command in ('deploy', 'app'):
+            paths = _listed(paths, mistakes)
+        settings['adapters'] = ([_checkpoint_of(path) for path in paths], source)
     if 'resume_from_checkpoint' in settings:
         _resumed(settings, mistakes)
-    if command in ('infer', 'export', 'merge-lora', 'verify') and 'model' in settings and 'adapters' not in settings:
+    if command in ('infer', 'eval', 'sample', 'deploy', 'app', 'export', 'merge-lora', 'verify') and 'model' in settings and 'adapters' not in settings:
         path, source = settings['model']
         found = find_checkpoint(path) if path else None
         if (
@@ -194,6 +201,21 @@ def _places(command: str, settings: Settings, mistakes: list[str], notes: list[s
             notes.append(f'--model {path} holds an adapter; it is used as --adapters {found}')
             del settings['model']
             settings['adapters'] = ([found], source)
+
+
+def _listed(words: list[str], mistakes: list[str]) -> list[str]:
+    try:
+        return listed_adapters(words)
+    except ValueError as error:
+        mistakes.append(f'--adapters: {error}')
+        return words
+
+
+def _checkpoint_of(adapter: str) -> str:
+    """An adapter, `path` or `name=path`, with the checkpoint that its path stands for."""
+    name, path = named(adapter)
+    path = find_checkpoint(path) or path
+    return path if name is None else f'{name}={path}'
 
 
 def _resumed(settings: Settings, mistakes: list[str]) -> None:
@@ -258,11 +280,17 @@ def require(command: str, values: Mapping[str, Any], failed: set[str]) -> list[s
     if (
         not values['model']
         and not values['adapters']
+        and not values.get('eval_url')
+        and values.get('infer_backend') != 'client'
         and not failed & {'model', 'adapters', 'model_type', 'resume_from_checkpoint'}
     ):
         missing.append(_missing_model(command, values))
     if command in ('pt', 'sft', 'rlhf', 'plan', 'preview') and not values['dataset'] and 'dataset' not in failed:
         missing.append('--dataset is required: files, folders, or ids of a hub')
+    if command == 'eval' and not values['eval_dataset'] and 'eval_dataset' not in failed:
+        missing.append('--eval_dataset is required: files of questions with known answers, as FILE or KIND:FILE')
+    if command == 'sample' and not values['dataset'] and not values['cache_files'] and not failed & {'dataset', 'cache_files'}:
+        missing.append('--dataset is required: the prompts to answer')
     if command == 'merge-lora' or (command == 'export' and values['merge_lora']):
         if not values['adapters'] and 'adapters' not in failed:
             missing.append('--adapters is required: the checkpoint directory whose adapter is merged')

@@ -355,7 +355,7 @@ def _unknown(command: str, entry: Entry) -> str:
     own = flags_of(CLASSES[command])
     target = ALIASES[entry.name].new if entry.name in ALIASES else entry.name
     others = [
-        other for other in ('pt', 'sft', 'rlhf', 'infer', 'export', 'preview', 'verify') if target in flags_of(CLASSES[other])
+        other for other in ('pt', 'sft', 'rlhf', 'infer', 'eval', 'sample', 'deploy', 'export', 'preview', 'verify') if target in flags_of(CLASSES[other])
     ]
     if others:
         return f'--{entry.spelling} is no flag of swift {command}; it belongs to swift {", ".join(others)}'

@@ -22,7 +22,14 @@ TITLES = {
     'ScoringArgs': 'Vectors and scores',
     'TaskArgs': 'Tasks other than the next token',
     'GenerationArgs': 'Generation',
+    'EngineArgs': 'Engine',
+    'ClientArgs': 'A server that answers',
+    'BackendArgs': 'vLLM, SGLang, LMDeploy',
     'InferArgs': 'Answering',
+    'AppArgs': 'Chat page',
+    'EvalArgs': 'Evaluation',
+    'SampleArgs': 'Sampling',
+    'DeployArgs': 'Serving',
     'ExportArgs': 'Export',
     'PreviewArgs': 'Preview',
     'VerifyArgs': 'Verify',
@@ -30,11 +37,15 @@ TITLES = {
 }
 """Group → its heading, in the order of help."""
 
-_FIRST = ('PreviewArgs', 'VerifyArgs', 'InferArgs', 'ExportArgs', 'RlhfArgs')
+_FIRST = ('PreviewArgs', 'VerifyArgs', 'InferArgs', 'AppArgs', 'EvalArgs', 'SampleArgs', 'DeployArgs', 'ExportArgs', 'RlhfArgs')
 
 USAGE = {
     'rlhf': '[--rlhf_type METHOD] --model MODEL --dataset DATA … [--flag value …] | config.yaml',
-    'infer': '(--model MODEL | --adapters CHECKPOINT) [--val_dataset DATA …] [--flag value …]',
+    'app': '(--model MODEL | --adapters [NAME=]CHECKPOINT … | --base_url URL) [--server_port PORT] [--flag value …]',
+    'infer': '(--model MODEL | --adapters CHECKPOINT | --base_url URL) [--val_dataset DATA …] [--flag value …]',
+    'eval': '(--model MODEL | --adapters CHECKPOINT | --eval_url URL) --eval_dataset [KIND:]FILE … [--flag value …]',
+    'sample': '(--model MODEL | --adapters CHECKPOINT) --dataset DATA … [--flag value …]',
+    'deploy': '(--model MODEL | --adapters [NAME=]CHECKPOINT …) [--port PORT] [--flag value …]',
     'export': '--adapters CHECKPOINT --merge_lora true [--flag value …]',
     'merge-lora': '--adapters CHECKPOINT [--output_dir DIR] [--flag value …]',
     'verify': '--adapters CHECKPOINT [--merged_model DIR] [--flag value …]',

@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'sft': ('swift.pipelines.train:sft_main', 'Fine-tune a model on conversations (LoRA or full).'),
     'rlhf': ('swift.pipelines.rlhf:rlhf_main', 'Train on preferences: dpo, kto, orpo, cpo, simpo, rm.'),
     'infer': ('swift.pipelines.infer:infer_main', 'Ask a model, in the terminal or for a whole file.'),
+    'eval': ('swift.pipelines.eval:eval_main', 'Measure a model on questions with known answers.'),
+    'sample': ('swift.pipelines.sample:sample_main', 'Draw many answers and keep the best, as data to train on.'),
+    'deploy': ('swift.pipelines.deploy:deploy_main', 'Serve a model over HTTP, as OpenAI does.'),
+    'app': ('swift.ui.app:app_main', 'Chat with a model in the browser.'),
     'merge-lora': ('swift.pipelines.export:merge_lora_main', 'Merge an adapter into its model.'),
     'export': ('swift.pipelines.export:export_main', 'Write a trained model in the form another program wants.'),
     'plan': (

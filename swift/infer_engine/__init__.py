@@ -19,6 +19,12 @@ _NAMES = {
     'ChatMessage': 'swift.infer_engine.protocol',
     'DeltaMessage': 'swift.infer_engine.protocol',
     'UsageInfo': 'swift.infer_engine.protocol',
+    'ClientEngine': 'swift.infer_engine.client',
+    'VllmEngine': 'swift.infer_engine.vllm',
+    'VllmServer': 'swift.infer_engine.vllm_server',
+    'SglangEngine': 'swift.infer_engine.sglang',
+    'LmdeployEngine': 'swift.infer_engine.lmdeploy',
+    'DynamicBatcher': 'swift.infer_engine.batcher',
     'PtEngine': 'swift.infer_engine.transformers:TransformersEngine',
 }
 

@@ -180,8 +180,11 @@ class InferEngine(ABC):
     async def generate_async(
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
     ) -> list[Completion]:
-        """`generate` for one prompt without blocking the event loop. Backends with their own queue override it."""
-        return (await asyncio.to_thread(self.generate, [prompt], [config], [adapter]))[0]
+        """`generate` for one prompt without blocking the event loop. Backends with their own queue override it. Raises SwiftError."""
+        found = (await asyncio.to_thread(self.generate, [prompt], [config], [adapter]))[0]
+        if isinstance(found, SwiftError):
+            raise found
+        return found
 
     async def stream_async(
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None

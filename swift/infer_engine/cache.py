@@ -24,22 +24,28 @@ _plan = threading.local()
 
 @dataclass(slots=True)
 class Plan:
-    """Where the tokens of one forward belong: first one token for each decoding slot, then whole new prompts.
+    """Where the tokens of one forward belong: first one token for each decoding slot, then new prompts.
 
     `slots`, `positions`: [T] int64. `decoding`: how many of the T tokens continue slots 0 … decoding-1.
-    `prompts`: lengths of the prompts behind them. `longest`: keys of the longest decoding row, this token included.
-    `bias`: [decoding, 1, 1, longest], 0 or -inf. `room`: slots and length that the storage must have.
+    `prompts`: how many tokens of each prompt behind them are read, `starts`: how many of it are known already.
+    `longest`: keys of the longest decoding row, this token included. `bias`: [decoding, 1, 1, longest], 0 or -inf.
+    `room`: slots and length that the storage must have. `fills`: keys and values that are known: slot, place of the
+    first token, layer → keys and values [heads, tokens, size].
     """
 
     slots: Tensor
     positions: Tensor
     decoding: int
     prompts: list[int]
+    starts: list[int]
     longest: int
     bias: Tensor | None
     room: tuple[int, int]
-    views: tuple[Tensor, Tensor] | None = None
-    """Keys and values of the decoding slots in the layer that is being computed."""
+    fills: list[tuple[int, int, dict[int, tuple[Tensor, Tensor]]]]
+    storage: tuple[Tensor, Tensor] | None = None
+    """Keys and values of all slots in the layer that is being computed."""
+    seen: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    """Masks of prompts of which a part is known."""
     windows: dict[int, Tensor] = field(default_factory=dict)
     saw_window: bool = False
     """Whether a layer asked for a sliding window (for the self-check)."""
@@ -61,24 +67,41 @@ class Plan:
             self.windows[window] = self.bias.masked_fill(far[:, None, None, :], float('-inf'))
         return self.windows[window]
 
+    def visible(self, count: int, total: int, window: int | None) -> Tensor:
+        """[count, total] bool: which of `total` keys the last `count` tokens of a prompt see."""
+        key = (count, total, window)
+        if key not in self.seen:
+            self.seen[key] = ~_hidden(count, total, window, self.positions.device)
+        return self.seen[key]
+
 
 def make_plan(
-    lengths: list[int], prompts: list[int], room: tuple[int, int], dtype: torch.dtype, device: torch.device
+    lengths: list[int],
+    prompts: list[int],
+    room: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    starts: list[int] | None = None,
+    fills: list | None = None,
 ) -> Plan:
-    """Slots that hold `lengths` tokens get one more each; prompts of these lengths go into the slots behind."""
+    """Slots that hold `lengths` tokens get one more each; so many tokens of prompts go into the slots behind.
+
+    `starts`: how many tokens of each prompt are known (default 0); `fills` (see Plan) brings them.
+    """
     decoding = len(lengths)
     owners = list(range(decoding))
     positions = list(lengths)
-    for slot, length in enumerate(prompts, start=decoding):
+    starts = starts or [0] * len(prompts)
+    for slot, (start, length) in enumerate(zip(starts, prompts, strict=True), start=decoding):
         owners += [slot] * length
-        positions += range(length)
+        positions += range(start, start + length)
     place = torch.tensor(positions, device=device)
     longest, bias = 0, None
     if decoding:
         longest = max(lengths) + 1
         late = torch.arange(longest, device=device) > place[:decoding].unsqueeze(1)
         bias = torch.zeros(late.shape, dtype=dtype, device=device).masked_fill_(late, float('-inf'))[:, None, None, :]
-    return Plan(torch.tensor(owners, device=device), place, decoding, prompts, longest, bias, room)
+    return Plan(torch.tensor(owners, device=device), place, decoding, prompts, starts, longest, bias, room, fills or [])
 
 
 class SlotCache(Cache):
@@ -94,10 +117,13 @@ class SlotCache(Cache):
         plan: Plan = _plan.now
         keys = self._room(self.keys, layer_idx, key_states, plan)
         values = self._room(self.values, layer_idx, value_states, plan)
+        for slot, start, layers in plan.fills:
+            known_keys, known_values = layers[layer_idx]
+            end = start + known_keys.shape[1]
+            keys[slot, :, start:end], values[slot, :, start:end] = known_keys, known_values
         keys[plan.slots, :, plan.positions] = key_states[0].transpose(0, 1)
         values[plan.slots, :, plan.positions] = value_states[0].transpose(0, 1)
-        if plan.decoding:
-            plan.views = (keys[: plan.decoding, :, : plan.longest], values[: plan.decoding, :, : plan.longest])
+        plan.storage = keys, values
         return key_states, value_states
 
     @staticmethod
@@ -119,6 +145,13 @@ class SlotCache(Cache):
         for store in (self.keys, self.values):
             for tensor in store.values():
                 tensor[target, :, :length] = tensor[source, :, :length]
+
+    def read(self, slot: int, start: int, end: int) -> dict[int, tuple[Tensor, Tensor]]:
+        """Copies of the keys and values of some tokens of a slot, layer by layer."""
+        return {
+            layer: (keys[slot, :, start:end].clone(), self.values[layer][slot, :, start:end].clone())
+            for layer, keys in self.keys.items()
+        }
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Nothing in front of the flat row: positions come from the plan."""
@@ -152,11 +185,14 @@ def slot_attention(
     parts = []
     n = plan.decoding
     if n:
-        parts.append(_decode(query[:, :, :n], *plan.views, plan.hidden(sliding_window), scaling, softcap, s_aux))
+        stored = (t[:n, :, : plan.longest] for t in plan.storage)
+        parts.append(_decode(query[:, :, :n], *stored, plan.hidden(sliding_window), scaling, softcap, s_aux))
     if plan.prompts:
         attend = _segment if softcap is None and s_aux is None else _plain
         pieces = (t[:, :, n:].split(plan.prompts, dim=2) for t in (query, key, value))
-        for q, k, v in zip(*pieces, strict=True):
+        for slot, (start, q, k, v) in enumerate(zip(plan.starts, *pieces, strict=True), start=n):
+            if start:
+                k, v = (t[slot : slot + 1, :, : start + q.shape[2]] for t in plan.storage)
             parts.append(attend(q, k, v, scaling, sliding_window, softcap, s_aux).transpose(1, 2))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
 
@@ -183,23 +219,22 @@ def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
     return torch.softmax(joined, -1, dtype=torch.float32)[..., :-1]
 
 
-def _hidden(length: int, window: int | None, device: torch.device) -> Tensor:
-    place = torch.arange(length, device=device)
-    distance = place.unsqueeze(1) - place
+def _hidden(count: int, total: int, window: int | None, device: torch.device) -> Tensor:
+    distance = torch.arange(total - count, total, device=device).unsqueeze(1) - torch.arange(total, device=device)
     return (distance < 0) | (distance >= window) if window else distance < 0
 
 
 def _segment(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *_: None) -> Tensor:
-    length = query.shape[2]
+    count, length = query.shape[2], key.shape[2]
     mask = None
-    if window and window < length:
-        mask = ~_hidden(length, window, query.device)
+    if window and window < length or 1 < count < length:
+        mask = _plan.now.visible(count, length, window)
     return F.scaled_dot_product_attention(
         query,
         key,
         value,
         attn_mask=mask,
-        is_causal=mask is None and length > 1,
+        is_causal=mask is None and count > 1,
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
@@ -219,7 +254,7 @@ def _plain(
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(_hidden(query.shape[2], window, query.device), float('-inf'))
+    scores = scores.masked_fill(~_plan.now.visible(query.shape[2], key.shape[2], window), float('-inf'))
     probs = _softmax(scores, None if sinks is None else sinks.view(1, -1, 1, 1))
     return torch.matmul(probs.to(value.dtype), value)
 

@@ -1,20 +1,24 @@
-"""Rows of one adapter, answered together: continuous batching over slots, or static batches through `generate`."""
+"""Rows answered together by continuous batching over slots; `static` has the other way."""
 
 from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Protocol
 
 import torch
 
-from swift.infer_engine.cache import SlotCache, make_plan
+from swift.infer_engine.cache import Plan, SlotCache, make_plan
+from swift.infer_engine.prefixes import Prefixes
 from swift.infer_engine.row import Row, advance, sampler_for
 
 GRAIN = 64
 """Slot lengths are multiples of this."""
+WORTH = 64
+"""A prompt that shares so many more tokens with one that is being read waits a step for them."""
 
 
 class Lane(Protocol):
@@ -30,20 +34,45 @@ class Lane(Protocol):
     def fail(self, error: BaseException) -> None: ...
 
 
+@dataclass(slots=True)
+class _Reading:
+    """A prompt that is read in this step, for one row or several: its tokens, and how many are known, with their pieces."""
+
+    rows: list[Row]
+    tokens: list[int]
+    known: int
+    pieces: list[tuple[int, Any]] = field(default_factory=list)
+
+    @property
+    def new(self) -> list[int]:
+        return self.tokens[self.known :] if self.known else self.tokens
+
+
 class SlotLane:
     """Continuous batching: each step is one flat forward in which running rows decode and waiting prompts are read.
 
     At most `max_rows` run at once; a step reads new prompts up to `prompt_tokens` tokens (at least one prompt).
     `most_tokens`: slots times slot length that memory has room for (None: no limit); beyond it the latest rows go
     back to wait and are read again later, prompt and answer so far.
+    `prefixes`: what is known of prompts, read and added to. `wear(runs)` is called before each forward with the adapters of its tokens, as
+    (adapter, how many tokens) one after the other; None: nothing is to be put on.
     """
 
-    def __init__(self, model: Any, max_rows: int, prompt_tokens: int, most_tokens: int | None = None):
+    def __init__(
+        self,
+        model: Any,
+        max_rows: int,
+        prompt_tokens: int,
+        most_tokens: int | None = None,
+        prefixes: Prefixes | None = None,
+        wear: Callable[[list[tuple[str | None, int]]], None] | None = None,
+    ):
+        self._prefixes, self._wear = prefixes or Prefixes(0), wear
         self._model, self._max_rows, self._prompt_tokens, self._most_tokens = model, max_rows, prompt_tokens, most_tokens
         self._device = model.device
         self._dtype = model.dtype
         self._waiting: deque[Row] = deque()
-        self._joining: list[Row] = []
+        self._joining: list[_Reading] = []
         self._rows: list[Row] = []
         self._lengths: list[int] = []
         """Tokens of each row that are in its slot: all but the last one generated."""
@@ -63,7 +92,7 @@ class SlotLane:
 
     def fail(self, error: BaseException) -> None:
         """Give every row the error and forget them."""
-        for row in [*self._rows, *self._joining, *self._waiting]:
+        for row in [*self._rows, *(row for reading in self._joining for row in reading.rows), *self._waiting]:
             row.fail(error)
         self._joining, self._rows, self._lengths, self._cache, self._room = [], [], [], SlotCache(), (0, 0)
         self._waiting.clear()
@@ -74,38 +103,55 @@ class SlotLane:
         self._joining = self._admit()
         if not (self._rows or self._joining):
             return
-        leaders, followers = _distinct(self._joining)
-        prompts = [_to_read(row) for row in leaders]
+        joining = self._joining
         self._make_room(
-            len(self._rows) + len(self._joining), max([n + 1 for n in self._lengths] + [len(p) for p in prompts])
+            len(self._rows) + sum(len(reading.rows) for reading in joining),
+            max([n + 1 for n in self._lengths] + [len(reading.tokens) for reading in joining]),
         )
-        plan = make_plan(self._lengths, [len(p) for p in prompts], self._room, self._dtype, self._device)
-        logits = self._forward([*(row.tokens[-1] for row in self._rows), *chain.from_iterable(prompts)], plan)
+        if self._wear is not None:
+            runs = [(row.adapter, 1) for row in self._rows]
+            self._wear(runs + [(reading.rows[0].adapter, len(reading.new)) for reading in joining])
+        tokens = chain((row.tokens[-1] for row in self._rows), *(reading.new for reading in joining))
+        logits = self._forward(list(tokens), self._plan(joining))
         self._lengths = [n + 1 for n in self._lengths]
-        if self._joining:
-            logits = self._join(leaders, followers, logits)
+        if joining:
+            logits = self._join(joining, logits)
         if self._sampler is None:
             self._sampler = sampler_for(self._rows, logits.shape[-1], logits.device)
         _, ended = advance(self._rows, logits, self._sampler)
         if ended:
             self._compact()
 
-    def _join(self, leaders: list[Row], followers: list[tuple[Row, int]], logits: torch.Tensor) -> torch.Tensor:
-        """Leaders have been read into the slots behind the old ones; followers get copies. Logits of all rows."""
+    def _plan(self, joining: list[_Reading]) -> Plan:
+        news, starts = [len(reading.new) for reading in joining], [reading.known for reading in joining]
+        fills = [
+            (slot, place, layers)
+            for slot, reading in enumerate(joining, start=len(self._rows))
+            for place, layers in reading.pieces
+        ]
+        return make_plan(self._lengths, news, self._room, self._dtype, self._device, starts, fills)
+
+    def _join(self, joining: list[_Reading], logits: torch.Tensor) -> torch.Tensor:
+        """Prompts have been read into the slots behind the old ones; equal rows get copies. Logits of all rows."""
         old = len(self._rows)
-        self._rows += leaders
-        self._lengths += [len(_to_read(row)) for row in leaders]
-        for row, leader in followers:
-            self._cache.copy(old + leader, len(self._rows), self._lengths[old + leader])
-            self._rows.append(row)
-            self._lengths.append(self._lengths[old + leader])
-        if followers:
-            pick = [*range(old + len(leaders)), *(old + leader for _, leader in followers)]
+        pick = list(range(old + len(joining)))
+        for slot, reading in enumerate(joining, start=old):
+            self._rows.append(reading.rows[0])
+            self._lengths.append(len(reading.tokens))
+            self._prefixes.reused += reading.known
+            self._prefixes.add(reading.rows[0].adapter, reading.tokens, self._cache, slot)
+        for slot, reading in enumerate(joining, start=old):
+            for row in reading.rows[1:]:
+                self._cache.copy(slot, len(self._rows), len(reading.tokens))
+                self._rows.append(row)
+                self._lengths.append(len(reading.tokens))
+                pick.append(slot)
+        if len(pick) > old + len(joining):
             logits = logits[torch.tensor(pick, device=logits.device)]
         self._joining, self._sampler = [], None
         return logits
 
-    def _forward(self, tokens: list[int], plan: Any) -> torch.Tensor:
+    def _forward(self, tokens: list[int], plan: Plan) -> torch.Tensor:
         """Logits [rows, V] of the last token of every row."""
         ends = None
         if plan.prompts:
@@ -125,23 +171,38 @@ class SlotLane:
             ).logits[0]
         return logits[ends] if ends is not None and not self._selects else logits
 
-    def _admit(self) -> list[Row]:
-        """Waiting rows that start now."""
-        new, tokens = [], 0
+    def _admit(self) -> list[_Reading]:
+        """Waiting rows that start now, equal ones together."""
+        readings: dict[Any, _Reading] = {}
         if not self._waiting:
-            return new
-        free = self._allowed() - len(self._rows)
-        while self._waiting and len(new) < free:
+            return []
+        free, tokens = self._allowed() - len(self._rows), 0
+        while self._waiting and free > 0:
             row = self._waiting[0]
             if row.cancelled:
                 self._waiting.popleft().abort()
                 continue
-            length = len(row.prompt.input_ids) + len(row.tokens)
-            if new and tokens + length > self._prompt_tokens:
-                break
-            tokens += length
-            new.append(self._waiting.popleft())
-        return new
+            text = _to_read(row)
+            key = (row.adapter, tuple(text))
+            if key in readings:
+                readings[key].rows.append(self._waiting.popleft())
+            else:
+                reading = _Reading([row], text, *self._prefixes.find(row.adapter, text[:-1]))
+                if readings and (tokens + len(reading.new) > self._prompt_tokens or self._better_later(reading, readings.values())):
+                    break
+                tokens += len(reading.new)
+                readings[key] = reading
+                self._waiting.popleft()
+            free -= 1
+        return list(readings.values())
+
+    def _better_later(self, reading: _Reading, others: Iterable[_Reading]) -> bool:
+        """Whether much of a prompt is being read by another one right now."""
+        reach = reading.known + WORTH
+        if not self._prefixes.budget or len(reading.tokens) <= reach:
+            return False
+        start, adapter = reading.tokens[:reach], reading.rows[0].adapter
+        return any(other.rows[0].adapter == adapter and other.tokens[:reach] == start for other in others)
 
     def _allowed(self) -> int:
         """How many rows may run, given the memory and the longest row in sight."""
@@ -178,6 +239,8 @@ class SlotLane:
         """Take finished rows out; the last rows move into their slots."""
         for index in reversed(range(len(self._rows))):
             if self._rows[index].done:
+                row, length = self._rows[index], self._lengths[index]
+                self._prefixes.add(row.adapter, _to_read(row)[:length], self._cache, index)
                 last = len(self._rows) - 1
                 if index < last:
                     self._cache.copy(last, index, self._lengths[last])
@@ -205,18 +268,3 @@ def _reach(row: Row) -> int:
 
 def _rounded(length: int) -> int:
     return -(-length // GRAIN) * GRAIN
-
-
-def _distinct(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[Row, int]]]:
-    """Rows with different tokens to read, and the others, each with the index of the one that reads the same."""
-    leaders: list[Row] = []
-    followers: list[tuple[Row, int]] = []
-    known: dict[tuple[int, ...], int] = {}
-    for row in rows:
-        key = tuple(_to_read(row))
-        if key in known:
-            followers.append((row, known[key]))
-        else:
-            known[key] = len(leaders)
-            leaders.append(row)
-    return leaders, followers

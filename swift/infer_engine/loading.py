@@ -42,6 +42,30 @@ def token_room(device: torch.device, token_bytes: int) -> int | None:
     return max(1, free // token_bytes)
 
 
+PREFIX_TOKENS = 32_768
+"""Most tokens of what was read before that are kept unless another number is asked for."""
+
+
+def room_for(model: Any, token_bytes: int, rows: int | None, prefixes: int | None) -> tuple[int | None, int]:
+    """Tokens of keys and values for running answers (None: no limit), and for what is kept of earlier ones.
+
+    `rows`, `prefixes`: what the caller asked for. Nothing is kept where keys depend on how long the text is.
+    """
+    room = token_room(model.device, token_bytes) if rows is None else rows
+    if prefixes is None:
+        prefixes = PREFIX_TOKENS if room is None else min(room // 8, PREFIX_TOKENS)
+        room = room - prefixes if rows is None and room is not None else room
+    config = model.config.get_text_config(decoder=True)
+    rope = getattr(config, 'rope_parameters', None) or getattr(config, 'rope_scaling', None) or {}
+    kinds = {value.get('rope_type') for value in (rope, *rope.values()) if isinstance(value, dict)}
+    return room, 0 if kinds & {'dynamic', 'longrope'} else prefixes
+
+
+def weights_of(model: Any) -> tuple:
+    """Where the weights are and how often they were changed in place: equal as long as they are the same."""
+    return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
+
+
 def name_of(model: Any) -> str:
     path = getattr(model.config, '_name_or_path', '') or type(model).__name__
     return os.path.basename(os.path.normpath(path)) or path

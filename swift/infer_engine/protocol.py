@@ -124,13 +124,36 @@ class RequestConfig:
     """Answers for each request."""
     return_details: bool = False
     """Put the token ids of prompt and answer into the response."""
+    response_format: dict[str, Any] | None = None
+    """OpenAI's: `{"type": "text" | "json_object"}`, or `{"type": "json_schema", "json_schema": {"name", "schema": {…}}}`."""
+    guided_json: dict[str, Any] | str | None = None
+    """A JSON schema, or its text: the answer is JSON that it describes."""
+    guided_regex: str | None = None
+    """The whole answer matches it."""
+    guided_choice: list[str] | None = None
+    """The answer is one of these texts."""
+    guided_grammar: str | None = None
+    """A Lark grammar, as llguidance reads it. Of these five fields at most one asks for a form."""
 
     def check(self) -> RequestConfig:
         """This config, or SwiftError naming every field whose value cannot be."""
         wrong = [f'{name}={value!r} ({need})' for name, value, ok, need in self._rules() if not ok]
         if wrong:
             raise SwiftError(f'request config: {"; ".join(wrong)};', 'change these values')
+        self.form()
         return self
+
+    def form(self) -> Any:
+        """The form that the answer must have, as `guided.Form`; None: any. Raises SwiftError that begins with the field at fault."""
+        if all(value is None for value in self._forms):
+            return None
+        from swift.infer_engine.guided import form_of
+
+        return form_of(self)
+
+    @property
+    def _forms(self) -> tuple[Any, ...]:
+        return self.response_format, self.guided_json, self.guided_regex, self.guided_choice, self.guided_grammar
 
     def _rules(self) -> list[tuple[str, Any, bool, str]]:
         def whole(value: Any, low: int) -> bool:
@@ -162,6 +185,7 @@ class RequestConfig:
             ('top_logprobs', self.top_logprobs, self.top_logprobs is None or whole(self.top_logprobs, 0), 'at least 0'),
             ('top_logprobs', self.top_logprobs, not self.top_logprobs or self.logprobs, 'needs logprobs=True'),
             ('logprobs', self.logprobs, not (self.logprobs and self.num_beams > 1), 'not with num_beams'),
+            ('num_beams', self.num_beams, self.num_beams == 1 or all(v is None for v in self._forms), 'not with guided output'),
         ]
 
     @property

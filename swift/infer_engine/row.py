@@ -6,13 +6,17 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from swift.core.errors import SwiftError
 from swift.core.types import Completion, Prompt
 from swift.infer_engine.sampling import Sampler, Seen, Settings
 from swift.infer_engine.text import TextStream, decode
+
+if TYPE_CHECKING:
+    from swift.infer_engine.guided import Guide
 
 
 @dataclass(slots=True)
@@ -29,7 +33,7 @@ class Chunk:
 class Row:
     """One answer to one prompt. Made by the engine, advanced by a lane; `future` gets the Completion.
 
-    `on_chunk` hears every piece of text, or the error that ends it; None: nobody listens before the end.
+    `on_chunk` hears every piece of text, or the error that ends it; None: nobody listens before the end. `guide` keeps it in a form.
     """
 
     def __init__(
@@ -41,13 +45,16 @@ class Row:
         choice: int = 0,
         adapter: str | None = None,
         on_chunk: Callable[[Chunk | BaseException], None] | None = None,
+        guide: Guide | None = None,
     ):
         self.prompt, self.settings, self.choice, self.adapter = prompt, settings, choice, adapter
         self.tokens: list[int] = []
         self.future: Future[Completion] = Future()
+        self.future.set_running_or_notify_cancel()  # whoever waits may give up waiting; the row itself ends in its lane
         self.cancelled = False
         self.random = random.Random(f'{settings.seed}/{choice}').random
         self.seen: Seen | None = None
+        self.guide = guide
         self._tokenizer, self._on_chunk = tokenizer, on_chunk
         self._logprobs: list[dict] | None = [] if settings.logprobs else None
         self._text = TextStream(tokenizer, settings.stops) if settings.stops or on_chunk else None
@@ -77,11 +84,21 @@ class Row:
             self.seen.add(token)
         if self._text is not None and self._text.feed(token):
             return self._finish('stop')
+        if self.guide is not None and self._guided(token):
+            return True
         if len(self.tokens) >= settings.max_tokens:
             return self._finish('length')
         if self._on_chunk is not None and (piece := self._text.take()):
             self._tell(piece)
         return False
+
+    def _guided(self, token: int) -> bool:
+        """Tell the guide; True when the answer is complete, or has come to a place where nothing can follow."""
+        try:
+            return self.guide.take(token) and self._finish('stop')
+        except SwiftError as error:
+            self.fail(error)
+            return True
 
     def _entry(self, token: int, logprob: float, top: list[tuple[int, float]]) -> dict:
         name = self._tokenizer.decode
@@ -129,7 +146,7 @@ def sampler_for(rows: Sequence[Row], vocab: int, device: torch.device) -> Sample
     """The sampler of these rows in this order."""
     for row in rows:
         row.ready(vocab, device)
-    return Sampler([r.settings for r in rows], [r.seen for r in rows], [r.random for r in rows], device)
+    return Sampler([r.settings for r in rows], [r.seen for r in rows], [r.random for r in rows], device, [r.guide for r in rows])
 
 
 def advance(rows: Sequence[Row], logits: torch.Tensor, sampler: Sampler) -> tuple[list[int], bool]:

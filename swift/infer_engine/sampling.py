@@ -1,6 +1,6 @@
 """The next token of many answers at once, each with its own settings.
 
-Order of the filters, as in transformers: penalties, temperature, top_k, top_p, min_p; then one draw by inverse
+Order of the filters, as in transformers: penalties, the tokens that a guide allows, temperature, top_k, top_p, min_p; then one draw by inverse
 distribution function from the row's own random numbers, so that neighbours in the batch change nothing.
 """
 
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from swift.infer_engine.guided import Guide
 
 FIRST_CANDIDATES = 256
 """How many of the likeliest tokens are looked at first where only top_p limits them."""
@@ -65,11 +70,19 @@ class Sampler:
     """Draws for a fixed list of rows; built again whenever the list changes.
 
     `settings` has one entry a row; `seen` the `Seen` of penalised rows (else None); `random` a callable a row that
-    gives the next uniform number in [0, 1).
+    gives the next uniform number in [0, 1); `guides` the `Guide` of rows whose answer must have a form (else None).
     """
 
-    def __init__(self, settings: Sequence[Settings], seen: Sequence[Seen | None], random: Sequence, device: torch.device):
+    def __init__(
+        self,
+        settings: Sequence[Settings],
+        seen: Sequence[Seen | None],
+        random: Sequence,
+        device: torch.device,
+        guides: Sequence[Guide | None] = (),
+    ):
         self._random, self._device = list(random), device
+        self._guided = [(i, g) for i, g in enumerate(guides) if g is not None]
         self._seen = [(i, s) for i, s in enumerate(seen) if s is not None]
         if self._seen:
             some = [settings[i] for i, _ in self._seen]
@@ -103,6 +116,8 @@ class Sampler:
     def draw(self, logits: Tensor) -> list[int]:
         """One token id for each row of `logits` [n, V]."""
         logits = self._penalise(logits.float())
+        if self._guided:
+            logits = self._guide(logits)
         chosen = logits.argmax(-1)
         if not self._all_greedy:
             for rows, group, draw in zip(
@@ -126,6 +141,15 @@ class Sampler:
         logits = logits.clone()
         logits[index] = some
         return logits
+
+    def _guide(self, logits: Tensor) -> Tensor:
+        """The logits with those of tokens that a guide does not allow at -inf; other rows as they are."""
+        vocab = logits.shape[1]
+        bits = torch.from_numpy(np.stack([guide.allowed(vocab) for _, guide in self._guided])).to(self._device)
+        places = torch.arange(8, dtype=torch.uint8, device=self._device)
+        allowed = (bits.unsqueeze(-1) >> places & 1).flatten(1)[:, :vocab].bool()
+        index = torch.tensor([i for i, _ in self._guided], device=self._device)
+        return logits.index_copy(0, index, logits[index].masked_fill(~allowed, float('-inf')))
 
     @staticmethod
     def _draw_whole(scaled: Tensor, uniform: Tensor, group: dict) -> Tensor:

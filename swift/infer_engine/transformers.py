@@ -5,40 +5,31 @@ from __future__ import annotations
 import asyncio
 import queue
 import random
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from swift.core.errors import SwiftError
 from swift.core.log import get_logger
 from swift.core.types import IGNORE_INDEX, Completion, Media, Prompt, Sample, Template
 from swift.infer_engine.base import InferEngine
+from swift.infer_engine.guided import Guides
 from swift.infer_engine.lanes import Lane, SlotLane
-from swift.infer_engine.loading import (
-    active_adapter,
-    check_adapter,
-    context_of,
-    ids_of,
-    load,
-    name_of,
-    token_room,
-    with_adapters,
-)
-from swift.infer_engine.probe import pads_on_the_left, runs_in_slots, slot_attention_on
+from swift.infer_engine.loading import context_of, ids_of, load, name_of, room_for, weights_of, with_adapters
+from swift.infer_engine.prefixes import Prefixes
+from swift.infer_engine.probe import pads_on_the_left, runs_in_slots
 from swift.infer_engine.protocol import AdapterRequest, RequestConfig
 from swift.infer_engine.row import Chunk, Row
 from swift.infer_engine.sampling import Settings
 from swift.infer_engine.static import StaticLane
+from swift.infer_engine.wearing import ANY, SLOTS, STATIC, Wardrobe
 from swift.infer_engine.worker import Worker
 
-_SLOTS, _STATIC = 'slots', 'static'
 MEDIA_BATCH = 4
 """Prompts that show something are read together up to this many times `prefill_tokens`."""
 
@@ -50,6 +41,9 @@ class TransformersEngine(InferEngine):
     `adapters`: one LoRA directory that every request uses unless it names another by `AdapterRequest`.
     `settings` of a model given by name: `torch_dtype`, `max_pixels`, `system`, … (fields of ModelArgs and TemplateArgs).
     `max_batch_size`: answers generated at once. Requests from any number of threads or tasks share the batches.
+    `prefix_cache_tokens`: tokens of prompts and answers whose keys and values are kept, so that prompts that begin alike are read once; 0:
+    none, None: an eighth of the room for answers. `weights_stay`: nobody else changes the weights, so they are kept between calls
+    too; None: so it is for a model given by name.
     The model's generation_config gives the defaults of sampling and is never changed.
     """
 
@@ -63,12 +57,17 @@ class TransformersEngine(InferEngine):
         max_model_len: int | None = None,
         prefill_tokens: int | None = None,
         kv_cache_tokens: int | None = None,
+        prefix_cache_tokens: int | None = None,
+        weights_stay: bool | None = None,
         generation_config: GenerationConfig | None = None,
         **settings: Any,
     ):
         if max_batch_size < 1:
             raise SwiftError(f'max_batch_size={max_batch_size} must be at least 1;', 'it is the number of answers at once')
+        if prefix_cache_tokens is not None and prefix_cache_tokens < 0:
+            raise SwiftError(f'prefix_cache_tokens={prefix_cache_tokens} must be at least 0;', '0 keeps nothing')
         adapters = [adapters] if isinstance(adapters, str) else list(adapters or [])
+        self._weights_stay = isinstance(model, str) if weights_stay is None else weights_stay
         if isinstance(model, str):
             model, template, name, context = load(model, adapters, template, settings)
             max_model_len = max_model_len or context
@@ -81,20 +80,24 @@ class TransformersEngine(InferEngine):
             raise SwiftError('a loaded model comes without a template;', 'pass template=get_template(…)')
         longest = max_model_len or context_of(model)
         super().__init__(template, name, longest)
-        self.model = model
+        self._wardrobe = Wardrobe(model)
         self.generation_config = generation_config or model.generation_config
         self._max_rows = max_batch_size
         self._prefill_tokens = prefill_tokens or (8192 if model.device.type == 'cuda' else 2048)
-        self._kv_tokens = kv_cache_tokens
-        self._default_adapter = active_adapter(model)
-        self._adapters: dict[str, str | None] = {self._default_adapter: None} if self._default_adapter else {}
-        self._adapter_lock = threading.Lock()
+        self._kv_tokens, self._prefix_tokens = kv_cache_tokens, prefix_cache_tokens
+        self._prefixes: Prefixes | None = None
+        self._weights: tuple | None = None
+        """Of which state of the weights the kept keys and values are."""
         self._way: tuple[str, Any] | None = None
         self._joins: dict[Any, bool] = {}
         """Whether rows that show something can share a batch, by what they show."""
-        self._now: tuple[str, str | None] | None = None
-        self._put_on = ExitStack()
-        self._worker = Worker(self._lane_for, self._running, self._use)
+        self._guides = Guides(self.tokenizer)
+        self._worker = Worker(self._lane_for, self._running, self._wardrobe.turn)
+
+    @property
+    def model(self) -> Any:
+        """The model, with every adapter that was asked for."""
+        return self._wardrobe.model
 
     # -- requests
 
@@ -166,7 +169,7 @@ class TransformersEngine(InferEngine):
         self, prompt: Prompt, config: RequestConfig, adapter: AdapterRequest | None
     ) -> list[Completion]:
         """`generate` for one prompt; waiting costs no thread."""
-        rows = self._rows(prompt, config, adapter)
+        rows = await self._rows_async(prompt, config, adapter)
         self._worker.submit(rows)
         try:
             return list(await asyncio.gather(*(asyncio.wrap_future(row.future) for row in rows)))
@@ -179,7 +182,7 @@ class TransformersEngine(InferEngine):
     ) -> AsyncIterator[Chunk]:
         """`stream` on the event loop."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue()
-        rows = self._rows(
+        rows = await self._rows_async(
             prompt, config, adapter, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)
         )
         self._worker.submit(rows)
@@ -204,11 +207,20 @@ class TransformersEngine(InferEngine):
         on_chunk: Callable[[Chunk], None] | None = None,
     ) -> list[Row]:
         settings = self.settings(prompt, config)
-        name = self._adapter_name(adapter)
+        name, form = self._wardrobe.name(adapter), config.form()
         return [
-            Row(prompt, settings, self.tokenizer, choice=choice, adapter=name, on_chunk=on_chunk)
+            Row(
+                prompt, settings, self.tokenizer, choice=choice, adapter=name, on_chunk=on_chunk,
+                guide=form and self._guides.guide(form, settings.stop_ids, prompt.text),
+            )
             for choice in range(config.n)
-        ]
+        ]  # fmt: skip
+
+    async def _rows_async(self, prompt: Prompt, config: RequestConfig, *rest: Any) -> list[Row]:
+        """`_rows`; what takes a while (forms are compiled) is not done on the event loop."""
+        if config.form() is None:
+            return self._rows(prompt, config, *rest)
+        return await asyncio.to_thread(self._rows, prompt, config, *rest)
 
     def settings(self, prompt: Prompt, config: RequestConfig) -> Settings:
         """The config with everything that is open filled from generation_config, template and context length."""
@@ -253,56 +265,41 @@ class TransformersEngine(InferEngine):
         """The id of a stop text that is one special token (and so never appears in the text of an answer)."""
         return self.tokenizer.get_added_vocab().get(text)
 
-    # -- adapters
-
-    def _adapter_name(self, adapter: AdapterRequest | None) -> str | None:
-        if adapter is None:
-            return self._default_adapter
-        with self._adapter_lock:
-            known = self._adapters.get(adapter.name, False)
-            if known is not False and known not in (None, adapter.path):
-                raise SwiftError(
-                    f'adapter {adapter.name!r} is {known} already, not {adapter.path};', 'give the other one another name'
-                )
-            if known is False:
-                check_adapter(adapter.path)
-                self._adapters[adapter.name] = adapter.path
-        return adapter.name
-
     # -- what the worker asks for: all of it happens in the worker's thread
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Around everything the worker does: the model is found as a trainer may have left it, and left the same."""
-        training = [module for module in self.model.modules() if module.training]
-        adapter = active_adapter(self.model)
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self._use(None)
-            if adapter is not None and active_adapter(self.model) != adapter:
-                self.model.set_adapter(adapter)
-            for module in training:
-                module.training = True
+        """Around everything the worker does. What was read before counts as long as the weights are the same."""
+        with self._wardrobe.as_found() as training:
+            if self._prefixes and (training or not self._weights_stay or self._weights != weights_of(self.model)):
+                self._prefixes.clear()
+            yield
+            if self._prefixes and self._weights_stay:
+                self._weights = weights_of(self.model)
+            elif self._prefixes:
+                self._prefixes.clear()
 
     def _lane_for(self, row: Row) -> tuple[object, Callable[[], Lane]]:
+        mixed = self._wardrobe.mixes(row.adapter)
         if self._way is None:
-            self._use((_STATIC, row.adapter))
+            self._wardrobe.use((STATIC, row.adapter))
             size = runs_in_slots(self.model)
-            self._way = (_SLOTS, size) if size is not None else (_STATIC, pads_on_the_left(self.model))
+            self._way = (SLOTS, size) if size is not None else (STATIC, pads_on_the_left(self.model))
             get_logger().debug('%s is answered in %s', self.name, self._way)
-        way, fact = self._way
-        if way == _SLOTS and row.settings.num_beams == 1 and not row.prompt.media:
-            tokens = self._kv_tokens or token_room(self.model.device, fact)
-            return (_SLOTS, row.adapter), lambda: SlotLane(self.model, self._max_rows, self._prefill_tokens, tokens)
-        return (_STATIC, row.adapter), self._static_lane
+        if self._way[0] == SLOTS and row.settings.num_beams == 1 and not row.prompt.media:
+            return (SLOTS, ANY if mixed else row.adapter), lambda: self._slot_lane(mixed)
+        return (STATIC, row.adapter), self._static_lane
+
+    def _slot_lane(self, mixed: bool) -> SlotLane:
+        rows, prefixes = room_for(self.model, self._way[1], self._kv_tokens, self._prefix_tokens)
+        if self._prefixes is None:
+            self._prefixes = Prefixes(prefixes)
+        return SlotLane(self.model, self._max_rows, self._prefill_tokens, rows, self._prefixes, self._wardrobe.wear if mixed else None)
 
     def _static_lane(self) -> StaticLane:
         way, fact = self._way
         return StaticLane(
-            self.model, self._max_rows, way == _SLOTS or fact, self._media, MEDIA_BATCH * self._prefill_tokens, self._joins
+            self.model, self._max_rows, way == SLOTS or fact, self._media, MEDIA_BATCH * self._prefill_tokens, self._joins
         )
 
     def _media(self, prompt: Prompt) -> Media:
@@ -310,26 +307,6 @@ class TransformersEngine(InferEngine):
         nothing = [IGNORE_INDEX] * len(prompt.input_ids)
         with self._reading:
             return self.template.read_media(Sample(prompt.input_ids, nothing, media=[prompt.media])).media[0]
-
-    def _use(self, lane: tuple[str, str | None] | None) -> None:
-        """Put on what a lane needs: its adapter (or none), and the attention of its way of batching."""
-        if lane == self._now:
-            return
-        self._put_on.close()
-        self._now = None
-        if lane is None:
-            return
-        way, adapter = lane
-        if adapter is not None:
-            if adapter not in getattr(self.model, 'peft_config', {}):
-                self.model = with_adapters(self.model, [self._adapters[adapter]], [adapter])
-                self.model.eval()
-            self.model.set_adapter(adapter)
-        elif hasattr(self.model, 'disable_adapter'):
-            self._put_on.enter_context(self.model.disable_adapter())
-        if way == _SLOTS:
-            self._put_on.enter_context(slot_attention_on(self.model))
-        self._now = lane
 
 
 def _outcome(rows: Sequence[Row]) -> list[Completion] | SwiftError:

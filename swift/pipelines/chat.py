@@ -10,6 +10,7 @@ from typing import Any
 
 from swift.core.errors import SwiftError
 from swift.core.jsonl import append_to_jsonl
+from swift.core.media import KINDS
 from swift.pipelines.chat_media import ChatMedia
 from swift.template.runs import media_kinds
 
@@ -30,7 +31,7 @@ class Chat:
         self._many_lines = False
         self._messages: list[dict[str, Any]] = []
         self._said: list[dict[str, Any]] = []
-        kinds = media_kinds(engine.template)
+        kinds = KINDS if engine.template is None else media_kinds(engine.template)  # a server knows itself what it reads
         self._media = ChatMedia(kinds, lambda question: input(question if self._typed else ''), root=root, patient=self._typed)
 
     def run(self) -> list[dict[str, Any]]:

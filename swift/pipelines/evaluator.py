@@ -22,7 +22,8 @@ Metric = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
 class Evaluator:
     """Answers every row as `swift infer` does and hands answers and references to the metrics.
 
-    `model_path`: an id, a directory, a run or a checkpoint. `metrics`: functions, or names of `swift.metrics.eval_metrics_map`.
+    `model_path`: an id, a directory, a run or a checkpoint. `metrics`: functions, or names of `swift.metrics.eval_metrics_map` and
+    `swift.plugin.orms` (accuracy, exact, …).
     `batch_size`: answers generated at once. Further keyword arguments are flags of swift infer (temperature is 0 unless given).
     """
 
@@ -56,8 +57,17 @@ class Evaluator:
 
 
 def _metric(metric: Metric | str) -> Metric:
-    if isinstance(metric, str):
-        from swift.trainers.metrics import eval_metrics_map
+    if not isinstance(metric, str):
+        return metric
+    from swift.rewards import load_reward, orms
+    from swift.trainers.metrics import eval_metrics_map
 
+    if metric in eval_metrics_map or metric.partition(':')[0] not in orms:
         return eval_metrics_map[metric]
-    return metric
+    reward = load_reward(metric)
+
+    def mean(predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        scores = [score for score in reward(list(map(str, predictions)), {'solution': references}) if score is not None]
+        return {metric: sum(scores) / max(len(scores), 1)}
+
+    return mean

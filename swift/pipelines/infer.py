@@ -142,6 +142,8 @@ def build_scorer(args: Any) -> Any:
     """The Scorer of a model that answers with numbers; None for models that generate."""
     from swift.pipelines.scoring import SCORING, Scorer, task_of
 
+    if args.infer_backend == 'client':
+        return None
     task = task_of(args)
     if task not in SCORING:
         return None
@@ -152,14 +154,18 @@ def build_scorer(args: Any) -> Any:
 
 def build_engine(args: Any) -> Any:
     """The engine that settled arguments ask for: model, adapters and template of the checkpoint."""
+    if args.merge_lora:
+        args = _merged(args)
+    if args.infer_backend != 'transformers':
+        from swift.pipelines.engines import other_engine
+
+        return other_engine(args)
     from swift.arguments import Facts, resolve
     from swift.infer_engine.transformers import TransformersEngine
     from swift.model.load import load_model
     from swift.pipelines.templates import template_for
     from swift.tuners import load_adapter
 
-    if args.merge_lora:
-        args = _merged(args)
     loaded = load_model(args)
     args = resolve(args, Facts(multimodal=loaded.info.is_multimodal))
     model, adapters = loaded.model, list(loaded.info.adapters)
@@ -255,7 +261,7 @@ def _result_path(args: Any) -> str | None:
         return args.result_path
     if not (args.val_dataset or args.dataset or args.load_data_args):
         return None
-    home = args.adapters[0] if args.adapters else args.model
+    home = args.adapters[0] if args.adapters else args.model or args.infer_backend
     if not os.path.isdir(home) or not os.access(home, os.W_OK):
         home = os.path.join('result', os.path.basename(os.path.normpath(home)))
     folder = os.path.join(home, 'infer_result')

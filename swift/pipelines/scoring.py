@@ -60,6 +60,7 @@ class Scorer:
         self.args = method_args(args, model, info)
         self.reward = is_reward(self.args)
         self.task = 'rm' if self.reward else args.task_type
+        self.tokenizer = template.tokenizer
         self.objective = _objective(self.task, self.args)
         self.engine = ScoringEngine(
             encoder_for(self.task, self.objective, template),

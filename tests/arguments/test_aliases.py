@@ -7,6 +7,7 @@ import pytest
 
 from swift.arguments import later, parse_args
 from swift.arguments.aliases import ALIASES, ENVIRONMENT, GONE, IDLE, SETTLED, VALUES
+from swift.arguments.backends import engine_settings
 from swift.arguments.commands import CLASSES
 from swift.arguments.flags import flags_of
 from swift.arguments.inherit import model_aliases
@@ -162,15 +163,26 @@ def test_an_unknown_checkpoint_alias_suggests():
         (['--train_dataset_sample', '100'], 'name#1000'),
         (['--template_backend', 'other'], "templates are always the model's own Jinja"),
         (['--padding_side', 'left'], 'never pads on the left'),
-        (['--max_new_tokens', '5', '--vllm_max_model_len', '10'], 'vLLM is not part'),
+        (['--max_new_tokens', '5', '--vllm_limit_mm_per_prompt', '10'], 'give it in --vllm_engine_kwargs'),
     ],
 )
 def test_later_and_gone_flags_are_refused_with_the_reason(words, part):
     assert any(part in line for line in mistakes('sft', [*BASE, *words]))
 
 
-def test_infer_backends_of_later():
-    assert 'vLLM is not part of this version' in mistakes('infer', ['--model', 'm', '--infer_backend', 'vllm'])[0]
+def test_an_address_asks_for_the_client():
+    args = parse_args('infer', ['--infer_url', 'http://h:1', '--model', 'name'])
+    assert (args.infer_backend, args.base_url, args.model) == ('client', 'http://h:1', 'name')
+    assert parse_args('infer', ['--base_url', 'h:1']).model is None
+    assert 'needs --base_url' in mistakes('infer', ['--model', 'm', '--infer_backend', 'client'])[0]
+    assert 'has its own flags' in mistakes('eval', ['--model', 'm', '--eval_dataset', 'x', '--infer_backend', 'client'])[0]
+
+
+def test_flags_of_an_engine_belong_to_it():
+    args = parse_args('infer', ['--model', 'm', '--infer_backend', 'vllm', '--gpu_memory_utilization', '0.5', '--vllm_engine_kwargs', '{"a": 1}'])
+    assert engine_settings(args) == {'gpu_memory_utilization': 0.5, 'a': 1}
+    assert 'unless --infer_backend is sglang' in mistakes('infer', ['--model', 'm', '--infer_backend', 'vllm', '--sglang_tp_size', '2'])[0]
+    assert 'the server has the model' in mistakes('infer', ['--base_url', 'h:1', '--torch_dtype', 'float32'])[0]
 
 
 @pytest.mark.parametrize(

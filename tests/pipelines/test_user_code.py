@@ -194,6 +194,7 @@ def test_an_evaluator_with_a_metric_of_ones_own(quick, tmp_path):
     assert set(found) == {'accuracy', 'exact_match'} and found['exact_match'] == 100 * found['accuracy']
     assert seen[0][1] == ['zero'] * 4 and len(evaluator.rows) == 5
     assert evaluator.evaluate() == found  # greedy: the same again
+    assert Evaluator(model_path=result['run_dir'], eval_dataset=data, metrics=['exact'], max_new_tokens=3).evaluate() == {'exact': found['accuracy']}
     with pytest.raises(SwiftError, match='without metrics'):
         Evaluator(model_path=result['run_dir'], eval_dataset=data)
     asked = write_rows(tmp_path / 'asked.jsonl', [{'query': 'only a question'}])
