@@ -21,3 +21,5 @@ class VerifyArgs:
 
     merged_model: str | None = None
     """Merged model that must answer as model with adapters does."""
+    serve: bool = False
+    """Also start a server with the model: what it shows the model must be what training showed, and its adapters must be whole."""

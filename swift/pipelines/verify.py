@@ -56,6 +56,8 @@ class SwiftVerify(SwiftPipeline):
     def run(self) -> dict[str, Any]:
         """All checks, cheap ones first."""
         checks: list[Callable[[], Finding | None]] = [self._checkpoint, self._prompts, self._processor, self._packing, self._merge]
+        if self.args.serve:
+            checks += [self._server, self._whole_adapters]
         findings = []
         for check in checks:
             finding = check()
@@ -185,7 +187,29 @@ class SwiftVerify(SwiftPipeline):
         same, words = saw.compare(other)
         return Finding(name, same is not False, f'{report}; {words}' if words else str(report))
 
+    def _server(self) -> Finding:
+        """The ids that a server's requests come to are those of training."""
+        from swift.pipelines.verify_serve import compare_served
+
+        name = 'served ids = training ids'
+        if self._serving is None:
+            return Finding(name, None, 'the model gives numbers, not text')
+        return Finding(name, *compare_served(self._rows, self._template, self._serving))
+
+    def _whole_adapters(self) -> Finding:
+        """Nothing of an adapter's file is missing in the model that is served."""
+        from swift.pipelines.verify_serve import compare_adapters
+
+        name = 'served adapter = its file'
+        return Finding(name, None, 'the model gives numbers, not text') if self._serving is None else Finding(name, *compare_adapters(self.args.adapters, self._serving))
+
     # ---- what the checks need, made when first needed
+
+    @cached_property
+    def _serving(self) -> Any:
+        from swift.pipelines.verify_serve import serving_engine
+
+        return serving_engine(self.args)
 
     @property
     def _method(self) -> str:
