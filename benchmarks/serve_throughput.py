@@ -58,6 +58,7 @@ def serve(max_batch_size: int, port, threads: int) -> None:
     torch.set_num_threads(threads)
     served = Served([ServedModel('bench')], limits=Limits(running=max_batch_size, seconds=None), engine=engine(max_batch_size))
     server = Server(served)
+    server.settle()
     port.put(server.port)
     server.run(signals=True)
 

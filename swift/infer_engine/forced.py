@@ -9,32 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from swift.core.errors import SwiftError
 from swift.core.types import IGNORE_INDEX, Completion, Conversation, Prompt, Sample, Template
+from swift.infer_engine.call_forms import JsonForm, ListForm
 from swift.infer_engine.guided import THINK, THINK_END
 
 NAME, ARGUMENTS = 'probe_function', {'probe_key': 'probe value', 'probe_list': [1, {'a': None}]}
 _STYLES = ((', ', ': '), (',', ':'), (', ', ':'), (',', ': '))
 """Separators with which templates write JSON."""
 _TRIED = {'text': 'It\'s "one",\n{two}', 'numbers': [1, -2.5, True, None], 'inner': {'ä': []}}
-
-
-@dataclass(frozen=True)
-class CallForm:
-    """`head` name `middle` arguments (JSON with the `separators`) `tail`."""
-
-    head: str
-    middle: str
-    tail: str
-    separators: tuple[str, str]
-
-    def written(self, name: str, arguments: dict[str, Any]) -> str:
-        """A call in this form."""
-        return f'{self.head}{name}{self.middle}{json.dumps(arguments, ensure_ascii=False, separators=self.separators)}{self.tail}'
 
 
 def call_grammar(template: Template, tools: Sequence[dict], name: str | None = None) -> str:
@@ -50,33 +36,43 @@ def call_grammar(template: Template, tools: Sequence[dict], name: str | None = N
     form = call_form(template)
     if form is None:
         raise SwiftError('tool_choice: the form in which this template writes calls can not be forced;', 'use "auto", or another --agent_template')
-    _check_names(template, form, functions)
     added = template.tokenizer.get_added_vocab()
     rules = ['start: ' + ' | '.join(f'call_{index}' for index in range(len(functions)))]
     for index, function in enumerate(functions):
-        before, after = _literal(f'{form.head}{function["name"]}{form.middle}', added), _literal(form.tail, added)
-        rules.append(f'call_{index}: {before} arguments_{index} {after}'.rstrip())
-        rules.append(f'arguments_{index}: %json {json.dumps(_schema(function, form), ensure_ascii=False)}')
+        _check_names(template, form, function)
+        rules += form.rules(function, f'call_{index}', added)
     return '\n'.join(rules)
 
 
 @lru_cache(maxsize=8)
-def call_form(template: Template) -> CallForm | None:
-    """How the template writes a call. None: not as a name, and JSON behind it, that it also reads back."""
-    written = _probe(template)
+def call_form(template: Template) -> JsonForm | ListForm | None:
+    """How the template writes a call. None: in none of the two forms, or so that it does not read it back."""
+    written = _probe(template, ARGUMENTS)
+    [(key, text), (other, value)] = ARGUMENTS.items()
     for separators in _STYLES:
-        arguments = json.dumps(ARGUMENTS, ensure_ascii=False, separators=separators)
-        pattern = f'(.*){re.escape(NAME)}(.*){re.escape(arguments)}(.*)'
-        if (match := re.fullmatch(pattern, written, re.DOTALL)) and 'probe' not in ''.join(match.groups()):
-            form = CallForm(*match.groups(), separators)
-            return form if _reads(template, form, 'get_it') else None
+        words = [json.dumps(item, ensure_ascii=False, separators=separators) for item in (ARGUMENTS, value)]
+        form = None
+        if parts := _around(written, NAME, words[0]):
+            form = JsonForm(*parts, separators)
+        elif parts := _around(written, NAME, key, text, other, words[1]):
+            bare = _around(_probe(template, {}), NAME)
+            form = ListForm(*parts[:3], parts[4], parts[3], parts[5], bare[1] if bare and bare[0] == parts[0] else None, separators)
+            form = form if form.mark else None
+        if form and _reads(template, form, 'get_it', _TRIED):
+            return form
     return None
 
 
-def _probe(template: Template) -> str:
+def _around(text: str, *words: str) -> tuple[str, ...] | None:
+    """What stands before, between and behind the words. None: they are not there, each once, in this order."""
+    found = re.fullmatch('(.*)' + '(.*)'.join(map(re.escape, words)) + '(.*)', text, re.DOTALL)
+    return found.groups() if found and 'probe' not in ''.join(found.groups()) else None
+
+
+def _probe(template: Template, arguments: dict) -> str:
     """What the assistant says, by the template, when it calls the function; '' where the template has no calls."""
     question = {'role': 'user', 'content': 'x'}
-    call = {'id': 'call00000', 'type': 'function', 'function': {'name': NAME, 'arguments': ARGUMENTS}}
+    call = {'id': 'call00000', 'type': 'function', 'function': {'name': NAME, 'arguments': arguments}}
     tool = {'type': 'function', 'function': {'name': NAME, 'description': '', 'parameters': {'type': 'object', 'properties': {}}}}
     asked = Conversation(messages=[question], tools=[tool])
     said = Conversation(messages=[question, {'role': 'assistant', 'content': '', 'tool_calls': [call]}], tools=[tool])
@@ -104,28 +100,14 @@ def _behind(tokenizer: Any, prompt: Prompt, sample: Sample) -> str:
     return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-def _reads(template: Template, form: CallForm, name: str) -> bool:
+def _reads(template: Template, form: JsonForm | ListForm, name: str, arguments: dict) -> bool:
     """Whether the template takes a call in this form for what it is."""
-    message = template.decode(Completion([], form.written(name, _TRIED), 'stop', None, 0))
+    message = template.decode(Completion([], form.written(name, arguments), 'stop', None, 0))
     calls = [call['function'] for call in message.get('tool_calls') or []]
-    return calls == [{'name': name, 'arguments': _TRIED}] and not message.get('content')
+    return calls == [{'name': name, 'arguments': arguments}] and not message.get('content')
 
 
-def _check_names(template: Template, form: CallForm, functions: Sequence[dict]) -> None:
-    for function in functions:
-        if not _reads(template, form, function['name']):
-            raise SwiftError(f'tool_choice: a call of {function["name"]!r} would not be understood;', 'give the function a plainer name')
-
-
-def _literal(text: str, added: dict[str, int]) -> str:
-    """Text as a sequence of Lark strings, and of tokens by their numbers where it holds any of the tokens `added` to the vocabulary."""
-    marks = sorted((token for token in added if token in text), key=len, reverse=True)
-    pieces = re.split('(' + '|'.join(map(re.escape, marks)) + ')', text) if marks else [text]
-    return ' '.join(f'<[{added[piece]}]>' if piece in added else json.dumps(piece, ensure_ascii=False) for piece in pieces if piece)
-
-
-def _schema(function: dict, form: CallForm) -> dict[str, Any]:
-    """The schema of the arguments, and how they are written. Words of schemas that nobody can keep to are passed over."""
-    item, key = form.separators
-    options = {'whitespace_flexible': False, 'item_separator': item, 'key_separator': key, 'lenient': True}
-    return {**(function.get('parameters') or {}), 'type': 'object', 'x-guidance': options}
+def _check_names(template: Template, form: JsonForm | ListForm, function: dict) -> None:
+    keys = (function.get('parameters') or {}).get('properties') or {}
+    if not _reads(template, form, function['name'], dict.fromkeys(keys, 'a text') or {'a': 'a text'}):
+        raise SwiftError(f'tool_choice: a call of {function["name"]!r} would not be understood;', 'give it and its arguments plainer names')

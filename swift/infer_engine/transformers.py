@@ -21,6 +21,7 @@ from swift.infer_engine.base import InferEngine
 from swift.infer_engine.guided import Guides
 from swift.infer_engine.lanes import Lane, SlotLane
 from swift.infer_engine.loading import context_of, ids_of, load, name_of, room_for, weights_of, with_adapters
+from swift.infer_engine.mailbox import Mailbox
 from swift.infer_engine.prefixes import Prefixes
 from swift.infer_engine.probe import pads_on_the_left, runs_in_slots
 from swift.infer_engine.protocol import AdapterRequest, RequestConfig
@@ -92,6 +93,7 @@ class TransformersEngine(InferEngine):
         self._joins: dict[Any, bool] = {}
         """Whether rows that show something can share a batch, by what they show."""
         self._guides = Guides(self.tokenizer)
+        self._mailbox: Mailbox | None = None
         self._worker = Worker(self._lane_for, self._running, self._wardrobe.turn)
 
     @property
@@ -182,9 +184,10 @@ class TransformersEngine(InferEngine):
     ) -> AsyncIterator[Chunk]:
         """`stream` on the event loop."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue()
-        rows = await self._rows_async(
-            prompt, config, adapter, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)
-        )
+        if self._mailbox is None or self._mailbox.loop is not loop:
+            self._mailbox = Mailbox(loop)
+        post = self._mailbox.post
+        rows = await self._rows_async(prompt, config, adapter, lambda piece: post(pieces, piece))
         self._worker.submit(rows)
         left = len(rows)
         try:

@@ -112,6 +112,7 @@ class SwiftDeploy(SwiftPipeline):
         try:
             with quiet_libraries():
                 self._open()
+            self.server.settle()
             names = ', '.join(model.name for model in self.served.models)
             logger.info('serving %s at %s', names, self.server.url)
         except BaseException as error:

@@ -6,26 +6,31 @@ import pytest
 
 from swift.core.errors import SwiftError
 from swift.infer_engine import InferRequest, RequestConfig, TransformersEngine
-from swift.infer_engine.forced import ARGUMENTS, CallForm, call_form, call_grammar
+from swift.infer_engine.call_forms import JsonForm, ListForm
+from swift.infer_engine.forced import ARGUMENTS, call_form, call_grammar
+from swift.infer_engine.guided import Form, Guides
 from swift.template import get_template
 from tests.template.cases import source
 from tests.template.tokenizers import byte_level
 
 pytest.importorskip('llguidance')
 
-PLAIN, XML = (', ', ': '), 'qwen3_coder'
+PLAIN = (', ', ': ')
 FORMS = {
-    'hermes': CallForm('<tool_call>\n{"name": "', '", "arguments": ', '}\n</tool_call>', PLAIN),
-    'llama3': CallForm('{"name": "', '", "parameters": ', '}', PLAIN),
-    'react_en': CallForm('Action: ', '\nAction Input: ', '', PLAIN),
-    'react_zh': CallForm('Action: ', '\nAction Input: ', '', PLAIN),
-    XML: None,
+    'hermes': JsonForm('<tool_call>\n{"name": "', '", "arguments": ', '}\n</tool_call>', PLAIN),
+    'llama3': JsonForm('{"name": "', '", "parameters": ', '}', PLAIN),
+    'react_en': JsonForm('Action: ', '\nAction Input: ', '', PLAIN),
+    'react_zh': JsonForm('Action: ', '\nAction Input: ', '', PLAIN),
+    'qwen3_coder': ListForm('<tool_call>\n<function=', '>\n<parameter=', '>\n', '>\n', '\n</parameter>\n<parameter=',
+                            '\n</parameter>\n</function>\n</tool_call>', '>\n</function>\n</tool_call>', PLAIN),
 }
 SOURCES = {
-    'brackets': CallForm('[TOOL_CALLS][{"name": "', '", "arguments": ', '}]', PLAIN),
-    'channels': CallForm('<|channel|>commentary to=functions.', ' <|constrain|>json<|message|>', '', PLAIN),
-    'thinking': CallForm('<think>\n\n</think>\n\n<tool_call>\n{"name": "', '", "arguments": ', '}\n</tool_call>', PLAIN),
-    'roles': None, 'late': None, 'chatml': None,
+    'brackets': JsonForm('[TOOL_CALLS][{"name": "', '", "arguments": ', '}]', PLAIN),
+    'channels': JsonForm('<|channel|>commentary to=functions.', ' <|constrain|>json<|message|>', '', PLAIN),
+    'thinking': JsonForm('<think>\n\n</think>\n\n<tool_call>\n{"name": "', '", "arguments": ', '}\n</tool_call>', PLAIN),
+    'roles': ListForm('\n<tool_call>', '\n<arg_key>', '</arg_key>\n<arg_value>', '</arg_key>\n<arg_value>', '</arg_value>\n<arg_key>',
+                      '</arg_value>\n</tool_call>', '\n</tool_call>', PLAIN),
+    'late': None, 'chatml': None,
 }  # fmt: skip
 COUNT = {'type': 'integer', 'minimum': 1, 'maximum': 9}
 TOOLS = [
@@ -63,7 +68,33 @@ def test_what_is_written_is_what_a_training_row_has(tiny):
     assert call_form(tiny.template).written('roll', ARGUMENTS) in tiny.tokenizer.decode(sample.input_ids)
 
 
-@pytest.mark.parametrize('agent', [None, *(name for name, form in FORMS.items() if form)])
+GIVEN = [('get_weather', {'city': 'Ōsaka', 'days': 3}), ('roll', {'dice': [1, 2]}), ('say', {'text': 'a <b> "c"\n</d>'}), ('say', {'text': 'x', 'loud': True}), ('wait', {})]
+SAY = {'type': 'function', 'function': {'name': 'say', 'parameters': {
+    'type': 'object', 'properties': {'text': {'type': 'string'}, 'loud': {'anyOf': [{'type': 'boolean'}, {'type': 'null'}]}}, 'required': ['text']}}}
+WAIT = {'type': 'function', 'function': {'name': 'wait'}}
+
+
+@pytest.mark.parametrize('name', [name for name, form in SOURCES.items() if form])
+@pytest.mark.parametrize('added', [[], ['<arg_key>', '</arg_key>', '<arg_value>', '</arg_value>', '<tool_call>', '</tool_call>']], ids=['text', 'tokens'])
+def test_the_grammar_takes_what_the_template_writes(name, added):
+    tokenizer = byte_level(source(name))
+    tokenizer.add_tokens(added)
+    template = get_template(tokenizer)
+    form = call_form(template)
+    guides, grammar = Guides(tokenizer), Form('guided_grammar', 'grammar', call_grammar(template, [*TOOLS, SAY, WAIT]))
+    for function, arguments in GIVEN:
+        ids = tokenizer.encode(form.written(function, arguments), add_special_tokens=False)
+        guide = guides.guide(grammar, [])
+        done = [guide.take(i) for i in ids]
+        assert not any(done[:-1]) and guide.complete, (function, arguments)
+    for wrong in (form.written('look', {}), form.written('roll', {'dice': ['a']}), form.written('roll', {})):
+        guide = guides.guide(grammar, [])
+        with pytest.raises(SwiftError):
+            for i in tokenizer.encode(wrong, add_special_tokens=False):
+                guide.take(i)
+
+
+@pytest.mark.parametrize('agent', [None, *FORMS])
 @pytest.mark.parametrize('name', [None, 'roll'])
 def test_calls_are_written_and_read(tiny, agent, name):
     engine = TransformersEngine(tiny.model, template=get_template(tiny.tokenizer, agent_template=agent)) if agent else tiny

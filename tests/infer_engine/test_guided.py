@@ -244,3 +244,12 @@ def test_engines_that_know_no_forms_refuse(tiny):
     hosted = object.__new__(SglangEngine)
     with pytest.raises(SwiftError, match='guided_choice: sglang is asked for JSON schemas only'):
         hosted._body(Asked(text='x'), RequestConfig(guided_choice=['a']), None)
+
+
+def test_answers_that_are_sent_back_to_wait_keep_their_place(tiny):
+    config = RequestConfig(**WILD, n=3, seed=6, guided_json=SCHEMA)
+    asked = [ask(text) for text in QUESTIONS]
+    narrow = TransformersEngine(tiny.model, template=tiny.template, max_batch_size=8, kv_cache_tokens=256, prefix_cache_tokens=0)
+    for wide, short in zip(tiny.infer(asked, config), narrow.infer(asked, config), strict=True):
+        assert [c.message.content for c in short.choices] == [c.message.content for c in wide.choices]
+        assert all(fits(json.loads(choice.message.content)) for choice in short.choices)
