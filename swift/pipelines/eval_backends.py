@@ -151,6 +151,7 @@ def _wait(url: str, process: subprocess.Popen) -> str:
         if process.poll() is not None:
             raise SwiftError(f'swift deploy ended: {([line.strip() for line in said if line.strip()] or ["no message"])[-1]};', 'start a server yourself and give --eval_url')
         with contextlib.suppress(OSError, SwiftError, ValueError):
+            urllib.request.urlopen(f'{url.removesuffix("/v1")}/health', timeout=10).close()  # 503 while the model is loading
             return _first_model(url, None)
         time.sleep(0.3)
     raise SwiftError(f'the server at {url} was not ready after {READY:.0f} s;', 'start one yourself and give --eval_url')

@@ -137,7 +137,7 @@ def whole_run(folder: Path, kind: str, rows: str = 'train', epochs: int | None =
     write_all_data(folder, kind)
     model = write_model(folder, kind)
     start = sum(os.times()[:4])
-    result = train(model, folder / f'{rows}.jsonl', num_train_epochs=epochs or EPOCHS[kind], save_strategy='no')
+    result = train(model, folder / f'{rows}.jsonl', num_train_epochs=epochs or EPOCHS[kind])
     seconds = sum(os.times()[:4]) - start
     checkpoint = result['last_model_checkpoint']
     return {'seconds': seconds} | {path.stem: accuracy(checkpoint, path) for path in sorted(folder.glob('heldout*.jsonl'))}
