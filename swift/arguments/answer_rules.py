@@ -9,8 +9,8 @@ from swift.arguments.rules import Conflict, NoEffect, Values, flags
 
 _SAMPLING = flags('temperature top_k top_p repetition_penalty num_beams stop_words max_new_tokens')
 _OF_THE_MODEL = flags(
-    'adapters merge_lora max_batch_size torch_dtype attn_impl experts_impl new_special_tokens rope_scaling max_model_len device_map init_strategy '
-    'model_kwargs template agent_template response_prefix'
+    'adapters merge_lora max_batch_size prefix_cache_tokens torch_dtype attn_impl experts_impl new_special_tokens rope_scaling max_model_len '
+    'device_map init_strategy model_kwargs template agent_template response_prefix'
 )
 _TREE = flags('max_iterations exploration_rate process_reward_rate rollout_depth step_tokens')
 _UNUSED_ROWS = flags('val_dataset split_dataset_ratio val_dataset_shuffle packing packing_length lazy_tokenize load_from_cache_file shuffle_buffer_size')

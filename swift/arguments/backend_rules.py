@@ -48,6 +48,7 @@ BACKEND_NO_EFFECT: tuple[NoEffect, ...] = (
         f'with --infer_backend {", ".join(SERVERS)}, which batch by their own settings',
         ASKING,
     ),
+    NoEffect(('prefix_cache_tokens',), lambda v: v['infer_backend'] != 'transformers', 'unless --infer_backend is transformers', ASKING),
     NoEffect(_TRANSFORMERS, lambda v: v['infer_backend'] in SERVERS, f'with --infer_backend {", ".join(SERVERS)}, which load models their own way', ASKING),
     NoEffect(_TEMPLATE, lambda v: v['infer_backend'] in ('sglang', 'lmdeploy'), 'with --infer_backend sglang, lmdeploy, which write prompts themselves', ASKING),
     *(

@@ -38,7 +38,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         (
             'learning_rate vit_lr aligner_lr weight_decay max_grad_norm temperature top_k lora_alpha warmup_steps z_loss_coef top_logprobs '
             'dataloader_num_workers seed neftune_noise_alpha beta rpo_alpha cpo_alpha simpo_gamma desirable_weight '
-            'max_logprobs max_queue request_timeout log_interval undesirable_weight center_rewards_coefficient infonce_fake_neg_margin margin'
+            'max_logprobs max_queue prefix_cache_tokens request_timeout log_interval undesirable_weight center_rewards_coefficient infonce_fake_neg_margin margin'
         ).split(),
         NOT_NEGATIVE,
     ),

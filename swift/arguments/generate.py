@@ -40,6 +40,8 @@ class EngineArgs(BackendArgs):
     """Engine that generates; client: a server at base_url."""
     max_batch_size: int = 64
     """Answers generated at once."""
+    prefix_cache_tokens: int | None = None
+    """Tokens of prompts and answers that are kept as keys and values, so that what begins alike is read once; 0: none, None: by the memory."""
     merge_lora: bool = False
     """Merge the adapters first (beside the first one, -merged appended) and answer with the merged model."""
 

@@ -175,8 +175,9 @@ def build_engine(args: Any) -> Any:
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     template = template_for(loaded.processor, args, loaded.info, ends)
     return TransformersEngine(
-        model, template=template, max_batch_size=args.max_batch_size, max_model_len=loaded.info.max_model_len
-    )
+        model, template=template, max_batch_size=args.max_batch_size, max_model_len=loaded.info.max_model_len,
+        prefix_cache_tokens=args.prefix_cache_tokens, weights_stay=True,
+    )  # fmt: skip
 
 
 def request_config(args: Any) -> Any:

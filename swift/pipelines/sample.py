@@ -166,7 +166,7 @@ def output_path(args: Any) -> str:
 
 
 IDLE = {'resume', 'override_exist_file', 'output_dir', 'output_file', 'max_batch_size', 'num_sampling_batches', 'num_sampling_batch_size', 'strict',
-        'hub_token', 'ignore_args_error', 'dataset_num_proc', 'engine_kwargs', 'load_args', 'load_data_args', 'device_map', 'max_memory'}  # fmt: skip
+        'prefix_cache_tokens', 'hub_token', 'ignore_args_error', 'dataset_num_proc', 'engine_kwargs', 'load_args', 'load_data_args', 'device_map', 'max_memory'}  # fmt: skip
 """Arguments that don't change what is sampled."""
 
 

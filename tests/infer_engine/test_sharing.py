@@ -254,3 +254,51 @@ def test_the_tree_finds_the_longest_beginning():
         store.add(owner, tokens, Sevens(tokens), 7)
         kept.append((owner, tokens))
     assert store.tokens == len({(who, *old[:n]) for who, old in kept for n in range(1, len(old) + 1)})
+
+
+def test_a_conversation_that_goes_on_is_not_read_again():
+    from swift.arguments import parse_args
+    from swift.infer_engine import InferRequest
+    from swift.pipelines.infer import build_engine
+
+    engine = build_engine(parse_args('infer', {'model': 'tiny', 'prefix_cache_tokens': 3000}, quiet=True))
+    talk = [{'role': 'system', 'content': 'Answer in one short and friendly sentence.'}, {'role': 'user', 'content': 'What is 2 + 3?'}]
+    config = RequestConfig(max_tokens=16, temperature=0)
+    first = engine.infer([InferRequest(talk)], config)[0]
+    assert engine._prefixes.budget == 3000
+    talk += [{'role': 'assistant', 'content': first.choices[0].message.content}, {'role': 'user', 'content': 'And 4 + 4?'}]
+    second = engine.infer([InferRequest(talk)], config)[0]
+    assert engine._prefixes.reused >= first.usage.total_tokens - 1
+    plain = build_engine(parse_args('infer', {'model': 'tiny', 'prefix_cache_tokens': 0}, quiet=True))
+    assert plain.infer([InferRequest(talk)], config)[0].choices[0].message.content == second.choices[0].message.content
+    assert plain._prefixes.reused == 0
+
+
+def test_many_pieces_wake_the_loop_once():
+    import asyncio
+    import threading
+
+    from swift.infer_engine.mailbox import Mailbox
+
+    async def main():
+        loop, queues = asyncio.get_running_loop(), [asyncio.Queue() for _ in range(3)]
+        mailbox, calls = Mailbox(loop), []
+        call = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *args: (calls.append(args), call(*args))
+
+        def post():
+            for index in range(300):
+                mailbox.post(queues[index % 3], index)
+
+        thread = threading.Thread(target=post)
+        thread.start()
+        thread.join()  # the loop does nothing meanwhile
+        assert len(calls) == 1
+        found = [[await queue.get() for _ in range(100)] for queue in queues]
+        assert found == [list(range(start, 300, 3)) for start in range(3)]
+        mailbox.post(queues[0], 'late')
+        assert await queues[0].get() == 'late'
+        return mailbox, queues[0]
+
+    mailbox, queue = asyncio.run(main())
+    mailbox.post(queue, 'nobody hears this')  # the loop is closed: no error
