@@ -193,7 +193,11 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(flags('interleave_prob'), lambda v: len(v['dataset']) == 1, 'with a single data set'),
     NoEffect(flags('rope_scaling_factor'), lambda v: v['rope_scaling'] is None, 'without --rope_scaling', ()),
     NoEffect(flags('max_memory offload_folder'), lambda v: v['device_map'] is None, 'without --device_map', ()),
-    NoEffect(_SAMPLING, lambda v: not v['predict_with_generate'], 'in training without --predict_with_generate true'),
+    NoEffect(
+        _SAMPLING, lambda v: not v['predict_with_generate'] and not v['eval_dataset'],
+        'in training without --predict_with_generate true or --eval_dataset',
+    ),  # fmt: skip
+    NoEffect(flags('eval_limit eval_dataset_args eval_generation_config'), lambda v: not v['eval_dataset'], 'without --eval_dataset'),
     NoEffect(
         flags('top_k top_p'),
         lambda v: v['temperature'] == 0 and v['num_beams'] == 1,
@@ -262,7 +266,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         warn=True,
     ),
     NoEffect(
-        flags('predict_with_generate load_best_model_at_end early_stop_interval eval_on_start'),
+        flags('predict_with_generate eval_dataset load_best_model_at_end early_stop_interval eval_on_start'),
         lambda v: not _validates(v),
         'without validation data (--val_dataset or --split_dataset_ratio)',
     ),

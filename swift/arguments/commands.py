@@ -10,7 +10,7 @@ from swift.arguments.backends import ClientArgs
 from swift.arguments.base import RunArgs
 from swift.arguments.data import DataArgs
 from swift.arguments.deploy import DeployArgs
-from swift.arguments.evaluate import EvalArgs
+from swift.arguments.evaluate import EvalArgs, QuestionArgs
 from swift.arguments.export import ExportArgs
 from swift.arguments.generate import EngineArgs, GenerationArgs, InferArgs
 from swift.arguments.inspection import PreviewArgs, VerifyArgs
@@ -55,7 +55,7 @@ class BaseArguments(RunArgs, TemplateArgs, ModelArgs, Arguments):
 
 
 @dataclass
-class SftArguments(TaskArgs, GenerationArgs, TunerArgs, DataArgs, TrainArgs, BaseArguments):
+class SftArguments(QuestionArgs, TaskArgs, GenerationArgs, TunerArgs, DataArgs, TrainArgs, BaseArguments):
     """Arguments of `swift sft`."""
 
 

@@ -46,8 +46,8 @@ INFONCE = _flags(
 _GROUP = _flags('max_positive_samples max_negative_samples')
 _TOKENS = _flags('label_smoothing_factor z_loss_coef enable_dft_loss enable_channel_loss acc_strategy')
 _ANSWERS = _flags(
-    'loss_scale predict_with_generate eval_metric max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words '
-    'logprobs top_logprobs'
+    'loss_scale predict_with_generate eval_metric eval_dataset eval_limit eval_dataset_args eval_generation_config '
+    'max_new_tokens temperature top_k top_p repetition_penalty num_beams stop_words logprobs top_logprobs'
 )
 _CLASSES = _flags('num_labels problem_type class_names')
 

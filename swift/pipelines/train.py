@@ -234,6 +234,21 @@ class TrainingRun:
         return reference.plan, reference
 
     def _judge(self) -> Any:
+        """What an evaluation does beside the losses: `step → metrics`; None: nothing."""
+        judges = [self._generation(), self._questions()]
+        if not any(judges):
+            return None
+        return lambda step: {name: value for judge in judges if judge for name, value in judge(step).items()}
+
+    def _questions(self) -> Any:
+        """`--eval_dataset`: questions with known answers; None without."""
+        if not self.args.eval_dataset:
+            return None
+        from swift.pipelines.eval_training import question_eval
+
+        return question_eval(self.model, self.template, self.args, self.run_dir)
+
+    def _generation(self) -> Any:
         """`--predict_with_generate`: what compares generated answers with the validation rows' own; None without."""
         if not self.args.predict_with_generate:
             return None

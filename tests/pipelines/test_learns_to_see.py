@@ -1,8 +1,8 @@
 """Towers of random weights learn: from what they are shown, and only from that.
 
-The short tests tell two kinds of pictures, sounds or clips apart. The slow ones are whole runs with the recipes' settings: digits,
-notes and motion that were never shown are named in nine of ten cases, after at most five minutes of one core. With pixels or samples in random
-order, or answers dealt out at random, nothing is left but chance.
+The short tests tell two kinds of pictures, sounds or clips apart. The slow ones are whole runs, as in `examples/train/multimodal`:
+digits, notes and motion that were never shown are named in nine of ten cases, after at most five minutes of one core. With
+pixels or samples in random order, or answers dealt out at random, nothing is left but chance.
 `python -m tests.pipelines.test_learns_to_see [image audio video]` prints the figures.
 """
 
@@ -87,11 +87,6 @@ def accuracy(checkpoint: str, rows: Path) -> float:
 
 def needs(kind: str) -> None:
     pytest.importorskip({'image': 'sklearn', 'video': 'av'}.get(kind, 'numpy'))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('SWIFT_CACHE', str(tmp_path / 'cache'))
 
 
 @pytest.mark.parametrize('kind', KINDS)
