@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,9 @@ class Wardrobe:
         self.model = model
         self.default = active_adapter(model)
         self._paths: dict[str, str | None] = {self.default: None} if self.default else {}
+        self._names: dict[str, str] = {}
+        """Names in requests → names on the model."""
+        self._taken = {'base_model', 'base_layer', 'model', *(part for path, _ in model.named_modules() for part in path.split('.'))}
         self._lock = threading.Lock()
         self._mixes: dict[str, bool] = {}
         """Loaded adapters, and whether they can share forwards with others."""
@@ -42,15 +46,25 @@ class Wardrobe:
         if adapter is None:
             return self.default
         with self._lock:
-            known = self._paths.get(adapter.name, False)
+            if adapter.name not in self._names:
+                self._names[adapter.name] = self._inner(adapter.name)
+            name = self._names[adapter.name]
+            known = self._paths.get(name, False)
             if known is not False and known not in (None, adapter.path):
                 raise SwiftError(
                     f'adapter {adapter.name!r} is {known} already, not {adapter.path};', 'give the other one another name'
                 )
             if known is False:
                 check_adapter(adapter.path)
-                self._paths[adapter.name] = adapter.path
-        return adapter.name
+                self._paths[name] = adapter.path
+        return name
+
+    def _inner(self, name: str) -> str:
+        """The name on the model. PEFT cuts names out of the paths of weights and makes keys of them, so not all do."""
+        if name in self._paths:
+            return name
+        plain = re.fullmatch(r'[A-Za-z][\w-]*', name, re.ASCII) and 'lora' not in name
+        return name if plain and name not in self._taken and not hasattr(torch.nn.ModuleDict, name) else f'named_{name.encode().hex()}'
 
     def mixes(self, name: str | None) -> bool:
         """Whether rows of this adapter can share forwards with those of others. It is loaded for that."""

@@ -119,6 +119,15 @@ def test_a_default_adapter_shares_too_and_training_goes_on(model, template, adap
     assert engine.model.active_adapter == 'default'
 
 
+def test_adapters_may_have_any_name(fresh, adapters):
+    wanted = ask(fresh(), SHORT[:1], adapters[1:2])
+    engine = fresh()
+    for name in ('1', 'v1.0', 'keys', 'layers', 'my lora_A', '词'):
+        assert_same(ask(engine, SHORT[:1], [AdapterRequest(name, adapters[1].path)]), wanted)
+    with pytest.raises(SwiftError, match="adapter 'v1.0' is"):
+        ask(engine, SHORT[:1], [AdapterRequest('v1.0', adapters[2].path)])
+
+
 @pytest.mark.parametrize('settings', [{'use_dora': True}, {'modules_to_save': ['norm']}, {'target_modules': ['embed_tokens']}], ids=str)
 def test_adapters_that_do_more_keep_a_lane_of_their_own(fresh, model, adapters, settings, tmp_path):
     special = make_adapter(model, tmp_path / 'special', 3, **settings)
