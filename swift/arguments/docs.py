@@ -34,6 +34,7 @@ SECTIONS = (
     ('BackendArgs', 'vLLM, SGLang, LMDeploy', 'vLLM、SGLang、LMDeploy'),
     ('InferArgs', 'Answering', '推理'),
     ('AppArgs', 'Chat page', '聊天页面'),
+    ('QuestionArgs', 'Questions with known answers', '已知答案的问题'),
     ('EvalArgs', 'Evaluation', '评测'),
     ('SampleArgs', 'Sampling', '采样'),
     ('DeployArgs', 'Serving', '服务'),

@@ -27,6 +27,7 @@ TITLES = {
     'BackendArgs': 'vLLM, SGLang, LMDeploy',
     'InferArgs': 'Answering',
     'AppArgs': 'Chat page',
+    'QuestionArgs': 'Questions with known answers',
     'EvalArgs': 'Evaluation',
     'SampleArgs': 'Sampling',
     'DeployArgs': 'Serving',
@@ -85,7 +86,8 @@ def groups(command: str) -> dict[str, list[Flag]]:
     found: dict[str, list[Flag]] = {}
     for flag in flags_of(CLASSES[command]).values():
         found.setdefault(flag.group.__name__, []).append(flag)
-    order = sorted(found, key=lambda name: (name not in _FIRST, list(TITLES).index(name)))
+    first = (*_FIRST, 'QuestionArgs') if command == 'eval' else _FIRST
+    order = sorted(found, key=lambda name: (name not in first, list(TITLES).index(name)))
     return {TITLES[name]: found[name] for name in order}
 
 

@@ -107,3 +107,10 @@ def test_names_that_peft_takes_for_experts_stay_out():
     assert coverage(asked).suggestion == []  # named on purpose, they are the experts
     steps(asked)
     assert merge(asked)[1].max_diff < 1e-4
+
+
+def test_kernels_of_convolutions_are_no_experts():
+    model = torch.nn.Sequential(torch.nn.Conv1d(80, 64, 3), torch.nn.Linear(64, 64))
+    model.requires_grad_(False)
+    found = coverage(model)
+    assert {group.name for group in found.missed} >= {'0.weight'} and found.suggestion == []
