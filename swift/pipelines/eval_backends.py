@@ -256,11 +256,34 @@ def scope_report(folder: str) -> dict[str, Any]:
     for path in sorted(glob.glob(os.path.join(folder, '**', 'reports', '**', '*.json'), recursive=True)):
         with open(path, encoding='utf-8') as file:
             found = json.load(file)
-        metrics = {metric['name']: {'mean': float(metric['score']), 'count': int(metric.get('num') or 0)} for metric in found.get('metrics', [])}
+        metrics = {_scope_name(metric): {'mean': float(metric['score']), 'count': int(metric.get('num') or 0)} for metric in found.get('metrics', [])}
         if metrics:
             count = max(figure['count'] for figure in metrics.values())
-            parts[found.get('dataset_name') or os.path.basename(path)[:-5]] = {'kind': 'EvalScope', 'asked': count, 'failed': 0, 'cut': 0, 'metrics': metrics, 'items': []}
+            name = found.get('dataset_name') or os.path.basename(path)[:-5]
+            parts[name] = {'kind': 'EvalScope', 'asked': count, 'failed': 0, 'cut': 0, 'metrics': metrics, 'items': _scope_items(folder, name)}
     return parts
+
+
+def _scope_name(metric: Mapping[str, Any]) -> str:
+    """`accuracy`, or with what it is taken of: `pass (at_k 4)`. Reports of before version 2 have the name itself."""
+    if 'identity' not in metric:
+        return metric['name']
+    identity = metric['identity']
+    more = [f'{key} {value}' for key, value in (identity.get('dimensions') or {}).items()]
+    more += [identity['aggregation']] if identity.get('aggregation') not in (None, 'mean') else []
+    return f'{identity["name"]} ({", ".join(more)})' if more else identity['name']
+
+
+def _scope_items(folder: str, name: str) -> list[dict[str, Any]]:
+    items = []
+    for path in sorted(glob.glob(os.path.join(folder, '**', 'reviews', '**', f'{name}_*.jsonl'), recursive=True)):
+        with open(path, encoding='utf-8') as file:
+            for row in map(json.loads, file):
+                said = {message.get('role'): message.get('content') for message in row.get('messages') or []}
+                values = ((row.get('sample_score') or {}).get('score') or {}).get('value') or {}
+                scores = {key: value for key, value in values.items() if isinstance(value, (int, float))}
+                items.append({'index': row.get('index'), 'question': said.get('user'), 'reference': row.get('target'), 'response': said.get('assistant'), 'scores': scores})
+    return sorted(items, key=lambda item: item['index'] or 0)
 
 
 PROGRAMS: dict[str, Program] = {

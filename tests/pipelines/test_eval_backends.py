@@ -45,6 +45,23 @@ def test_what_the_harness_wrote_becomes_a_report(tmp_path):
     assert part['items'] == [{'index': 0, 'question': '{"q": "1"}', 'reference': '2', 'response': '3', 'scores': {'exact_match': 0.0}}]
 
 
+def test_reports_of_version_2_of_evalscope_name_their_metrics_elsewhere(tmp_path):
+    reports, reviews = (tmp_path / 'time' / name / 'm' for name in ('reports', 'reviews'))
+    reports.mkdir(parents=True)
+    reviews.mkdir(parents=True)
+    metrics = [
+        {'identity': {'name': 'accuracy', 'aggregation': 'mean', 'dimensions': {}}, 'num': 4, 'score': 0.5},
+        {'identity': {'name': 'pass', 'aggregation': 'max', 'dimensions': {'k': 2}}, 'num': 4, 'score': 0.75},
+    ]
+    (reports / 'general_qa.json').write_text(json.dumps({'schema_version': 2, 'dataset_name': 'general_qa', 'metrics': metrics}))
+    said = [{'role': 'user', 'content': '1 + 1?'}, {'role': 'assistant', 'content': '2'}]
+    row = {'index': 0, 'target': ['2'], 'messages': said, 'sample_score': {'score': {'value': {'accuracy': 1.0}, 'status': 'success'}}}
+    (reviews / 'general_qa_example.jsonl').write_text(json.dumps(row) + '\n')
+    part = eval_backends.scope_report(str(tmp_path))['general_qa']
+    assert part['metrics'] == {'accuracy': {'mean': 0.5, 'count': 4}, 'pass (k 2, max)': {'mean': 0.75, 'count': 4}}
+    assert part['items'] == [{'index': 0, 'question': '1 + 1?', 'reference': ['2'], 'response': '2', 'scores': {'accuracy': 1.0}}]
+
+
 def test_what_evalscope_wrote_becomes_a_report(tmp_path):
     folder = tmp_path / '2026' / 'reports' / 'm'
     folder.mkdir(parents=True)
