@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -22,6 +23,16 @@ ANY = object()
 
 Lane = tuple[str, Any]
 """Way of batching and adapter: a name, None (the base model), ANY."""
+
+_turns: WeakKeyDictionary[torch.nn.Module, threading.Lock] = WeakKeyDictionary()
+_turns_change = threading.Lock()
+
+
+def _turn_of(model: Any) -> threading.Lock:
+    """The lock of a model, the same with and without adapters around it."""
+    base = model.get_base_model() if hasattr(model, 'get_base_model') else model
+    with _turns_change:
+        return _turns.setdefault(base, threading.Lock())
 
 
 class Wardrobe:
@@ -80,7 +91,14 @@ class Wardrobe:
 
     @contextmanager
     def as_found(self) -> Iterator[list[torch.nn.Module]]:
-        """Around everything the worker does: the model may come from a trainer, and goes back as it was. Gives the modules in training."""
+        """Around everything the worker does: the model may come from a trainer, and goes back as it was. Gives the modules in training.
+
+        Engines of one model take turns: what one puts on would be found by the other.
+        """
+        with _turn_of(self.model):
+            yield from self._as_found()
+
+    def _as_found(self) -> Iterator[list[torch.nn.Module]]:
         training = [module for module in self.model.modules() if module.training]
         adapter = active_adapter(self.model)
         learning = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]

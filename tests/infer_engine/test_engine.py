@@ -180,6 +180,22 @@ def test_a_failing_model_fails_the_request_and_not_the_engine(model, template):
     assert ids_of(engine.infer(REQUESTS[:2], config())) == wanted
 
 
+def test_engines_of_one_model_take_turns(model, template):
+    """What one of them puts on the model is never found by the other, whichever ends first."""
+    wanted = ids_of(TransformersEngine(model, template=template).infer(REQUESTS, config()))
+    engines = [TransformersEngine(model, template=template) for _ in range(3)]
+
+    async def all_at_once():
+        return await asyncio.gather(*(engine.infer_async(r, config()) for r in REQUESTS for engine in engines))
+
+    for _ in range(5):
+        found = ids_of(asyncio.run(all_at_once()))
+        assert found == [ids for ids in wanted for _ in engines]
+    for engine in engines:
+        engine.infer(REQUESTS[:1], config())
+    assert model.config._attn_implementation == 'sdpa'
+
+
 def test_a_model_in_training_is_left_in_training(model, template):
     engine = TransformersEngine(model, template=template)
     model.train()
