@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from swift.core.errors import SwiftError
+from swift.core.ports import free_port
 from swift.core.types import Prompt
 from swift.infer_engine.client import ClientEngine
 from swift.infer_engine.loading import check_adapter
 from swift.infer_engine.protocol import AdapterRequest, RequestConfig
 from swift.infer_engine.remote_model import python_for
-from swift.infer_engine.remote_process import READY_SECONDS, ServerProcess, flags_from, free_port
+from swift.infer_engine.remote_process import READY_SECONDS, ServerProcess, flags_from
 
 
 class HostedEngine(ClientEngine):

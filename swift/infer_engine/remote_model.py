@@ -13,6 +13,7 @@ from swift.core.errors import MissingDependencyError, SwiftError
 from swift.core.types import Prompt, Template
 from swift.infer_engine.loading import check_adapter, ids_of
 from swift.infer_engine.protocol import RequestConfig
+from swift.infer_engine.sampling import settled
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Largest ranks that vLLM can be started for."""
@@ -87,32 +88,13 @@ def sampling(prompt: Prompt, config: RequestConfig, generation: Any, tokenizer: 
         raise SwiftError('num_beams, length_penalty: this engine has no beam search;', 'use the transformers engine, or leave them out')
     if form := config.form():
         raise SwiftError(f'{form.field}: this engine draws no answers of a given form;', 'use --infer_backend transformers, or leave it out')
-    room = None if longest is None else longest - len(prompt.input_ids)
-    wanted = config.max_tokens or generation.max_new_tokens or room
-    if wanted is None:
-        raise SwiftError('the model does not say how long its context is;', 'set max_tokens')
-
-    def value(name: str, off: float) -> float:
-        asked, stored = getattr(config, name), getattr(generation, name, None)
-        return asked if asked is not None else stored if stored is not None else off
-
-    temperature = config.temperature
-    if temperature is None:
-        temperature = (1.0 if generation.temperature is None else generation.temperature) if generation.do_sample else 0.0
-    known, stops = tokenizer.get_added_vocab(), [*prompt.stop, *config.stops]
-    ids = {*prompt.stop_token_ids, *ids_of(generation.eos_token_id), *(config.stop_token_ids or []), *(known[t] for t in stops if t in known)}
+    found = settled(prompt, config, generation, tokenizer, longest)
+    names = ('max_tokens', 'temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty', 'presence_penalty', 'frequency_penalty')
     settings = {
-        'max_tokens': min(wanted, room) if room is not None else wanted,
-        'temperature': float(temperature),
-        'top_k': max(0, int(value('top_k', 0))),
-        'top_p': float(value('top_p', 1.0)),
-        'min_p': float(value('min_p', 0.0)),
-        'repetition_penalty': float(value('repetition_penalty', 1.0)),
-        'presence_penalty': config.presence_penalty,
-        'frequency_penalty': config.frequency_penalty,
+        **{name: getattr(found, name) for name in names},
         'ignore_eos': config.ignore_eos,
-        'stop': [] if config.ignore_eos else [text for text in stops if text not in known],
-        'stop_token_ids': [] if config.ignore_eos else sorted(ids),
-        'n': config.n if temperature > 0 else 1,
+        'stop': list(found.stops),
+        'stop_token_ids': sorted(found.stop_ids),
+        'n': config.n if found.temperature > 0 else 1,
     }
     return settings if config.seed is None else {**settings, 'seed': config.seed}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -86,13 +85,6 @@ class ServerProcess:
             self._process.wait(2 * remote_guard.GRACE + 5)
         self._process.stdin.close()
         self._log.close()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 def flags_from(settings: dict[str, Any]) -> list[str]:

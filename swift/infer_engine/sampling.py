@@ -6,13 +6,19 @@ distribution function from the row's own random numbers, so that neighbours in t
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from swift.core.errors import SwiftError
+from swift.core.types import Prompt
+from swift.infer_engine.loading import ids_of
+from swift.infer_engine.protocol import RequestConfig
 
 if TYPE_CHECKING:
     from swift.infer_engine.guided import Guide
@@ -47,6 +53,51 @@ class Settings:
     def penalised(self) -> bool:
         """Whether tokens seen before change the logits."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+def settled(prompt: Prompt, config: RequestConfig, generation: Any, tokenizer: Any, longest: int | None) -> Settings:
+    """The config with everything that is open filled from the model's generation config, the prompt's template and `longest`, the context.
+
+    A stop text that is one added token stops by its id (it never appears in the text of an answer). Raises SwiftError where nothing bounds
+    the answer.
+    """
+    room = None if longest is None else longest - len(prompt.input_ids)
+    wanted = config.max_tokens or generation.max_new_tokens or room
+    if wanted is None:
+        raise SwiftError('the model does not say how long its context is;', 'set max_tokens')
+
+    def value(name: str, off: float) -> float:
+        asked, stored = getattr(config, name), getattr(generation, name, None)
+        return asked if asked is not None else stored if stored is not None else off
+
+    temperature = config.temperature
+    if temperature is None:
+        temperature = (1.0 if generation.temperature is None else generation.temperature) if generation.do_sample else 0.0
+    ids: set[int] = set()
+    stops = [] if config.ignore_eos else [*prompt.stop, *config.stops]
+    if not config.ignore_eos:
+        ids |= {*prompt.stop_token_ids, *ids_of(generation.eos_token_id), *(config.stop_token_ids or [])}
+    if stops:
+        added = tokenizer.get_added_vocab()
+        ids |= {added[text] for text in stops if text in added}
+        stops = [text for text in stops if text not in added]
+    return Settings(
+        max_tokens=min(wanted, room) if room is not None else wanted,
+        temperature=float(temperature),
+        top_k=max(0, int(value('top_k', 0))),
+        top_p=float(value('top_p', 1.0)),
+        min_p=float(value('min_p', 0.0)),
+        repetition_penalty=float(value('repetition_penalty', 1.0)),
+        presence_penalty=config.presence_penalty,
+        frequency_penalty=config.frequency_penalty,
+        seed=random.SystemRandom().getrandbits(63) if config.seed is None else config.seed,
+        logprobs=config.logprobs,
+        top_logprobs=config.top_logprobs or 0,
+        stop_ids=frozenset(ids),
+        stops=tuple(stops),
+        num_beams=config.num_beams,
+        length_penalty=config.length_penalty,
+    )
 
 
 class Seen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
@@ -20,13 +19,13 @@ from swift.core.types import IGNORE_INDEX, Completion, Media, Prompt, Sample, Te
 from swift.infer_engine.base import InferEngine
 from swift.infer_engine.guided import Guides
 from swift.infer_engine.lanes import Lane, SlotLane
-from swift.infer_engine.loading import context_of, ids_of, load, name_of, room_for, weights_of, with_adapters
+from swift.infer_engine.loading import context_of, load, name_of, room_for, weights_of, with_adapters
 from swift.infer_engine.mailbox import Mailbox
 from swift.infer_engine.prefixes import Prefixes
 from swift.infer_engine.probe import pads_on_the_left, runs_in_slots
 from swift.infer_engine.protocol import AdapterRequest, RequestConfig
 from swift.infer_engine.row import Chunk, Row
-from swift.infer_engine.sampling import Settings
+from swift.infer_engine.sampling import Settings, settled
 from swift.infer_engine.static import StaticLane
 from swift.infer_engine.wearing import ANY, SLOTS, STATIC, Wardrobe
 from swift.infer_engine.worker import Worker
@@ -227,46 +226,7 @@ class TransformersEngine(InferEngine):
 
     def settings(self, prompt: Prompt, config: RequestConfig) -> Settings:
         """The config with everything that is open filled from generation_config, template and context length."""
-        given = self.generation_config
-        room = None if self.max_model_len is None else self.max_model_len - len(prompt.input_ids)
-        wanted = config.max_tokens or given.max_new_tokens or room
-        if wanted is None:
-            raise SwiftError('the model does not say how long its context is;', 'set max_tokens')
-
-        def value(name: str, off: float) -> Any:
-            asked = getattr(config, name)
-            stored = getattr(given, name, None)
-            return asked if asked is not None else stored if stored is not None else off
-
-        temperature = config.temperature
-        if temperature is None:
-            temperature = (given.temperature if given.temperature is not None else 1.0) if given.do_sample else 0.0
-        stop_ids: set[int] = set()
-        stops = [*prompt.stop, *config.stops]
-        if not config.ignore_eos:
-            stop_ids |= {*prompt.stop_token_ids, *ids_of(given.eos_token_id), *(config.stop_token_ids or [])}
-            stop_ids |= {i for text in stops if (i := self._special(text)) is not None}
-        return Settings(
-            max_tokens=min(wanted, room) if room is not None else wanted,
-            temperature=float(temperature),
-            top_k=max(0, int(value('top_k', 0))),
-            top_p=float(value('top_p', 1.0)),
-            min_p=float(value('min_p', 0.0)),
-            repetition_penalty=float(value('repetition_penalty', 1.0)),
-            presence_penalty=config.presence_penalty,
-            frequency_penalty=config.frequency_penalty,
-            seed=random.SystemRandom().getrandbits(63) if config.seed is None else config.seed,
-            logprobs=config.logprobs,
-            top_logprobs=config.top_logprobs or 0,
-            stop_ids=frozenset(stop_ids),
-            stops=() if config.ignore_eos else tuple(stops),
-            num_beams=config.num_beams,
-            length_penalty=config.length_penalty,
-        )
-
-    def _special(self, text: str) -> int | None:
-        """The id of a stop text that is one special token (and so never appears in the text of an answer)."""
-        return self.tokenizer.get_added_vocab().get(text)
+        return settled(prompt, config, self.generation_config, self.tokenizer, self.max_model_len)
 
     # -- what the worker asks for: all of it happens in the worker's thread
 

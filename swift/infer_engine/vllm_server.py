@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from swift.core.errors import SwiftError
+from swift.core.ports import free_port
 from swift.core.types import Template
 from swift.infer_engine.remote_model import RemoteModel, needed_rank, python_for
-from swift.infer_engine.remote_process import READY_SECONDS, ServerProcess, flags_from, free_port
+from swift.infer_engine.remote_process import READY_SECONDS, ServerProcess, flags_from
 from swift.infer_engine.remote_tokens import TokenEngine
 
 MODULE = 'vllm.entrypoints.openai.api_server'

@@ -11,11 +11,11 @@ pass through; `swift.parallel.torchrun` is torchrun itself with readable failure
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 
 from swift.core.errors import ArgumentsError
+from swift.core.ports import free_port
 
 LAUNCH_FLAGS = ('nproc_per_node', 'nnodes', 'node_rank', 'master_addr', 'master_port')
 """torchrun's options that we read from the environment (in capitals) or from the command line."""
@@ -104,13 +104,6 @@ def exec_torchrun(command: str, argv: Sequence[str]) -> None:
 
         raise SystemExit(subprocess.call(words, env=env))
     os.execve(words[0], words, env)
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 def usable_cores() -> int:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from swift.arguments.deploy import named
@@ -68,6 +69,15 @@ def _flags(
 ) -> dict[str, Any]:
     given = {'model': model, 'infer_backend': backend, 'device_map': device, 'local_only': local_only, 'enable_ssl': enable_ssl, 'port': port}
     return {**{name: value for name, value in given.items() if value is not None}, **flags}
+
+
+def flags_of_deploy(args: Any) -> dict[str, Any]:
+    """The flags of `swift deploy` that serve the model of another command's arguments: those that were given; a checkpoint says the rest."""
+    from swift.arguments.commands import CLASSES
+
+    known = {field.name for field in fields(CLASSES['deploy'])}
+    given = {name for name, source in args.sources.items() if source != 'derived' and not source.startswith('args.json of ')}
+    return {name: getattr(args, name) for name in {'model', 'adapters', *given} & known}
 
 
 class SwiftDeploy(SwiftPipeline):

@@ -1,7 +1,7 @@
 """Other programs that evaluate (lm-evaluation-harness, EvalScope, …): each in an environment of its own, asking a server.
 
 Their packages want other versions than training does, so nothing of them is imported here: a virtual environment is made once, the
-program runs in it as a process, and what it wrote is read back. The server is --eval_url, else `swift deploy` for as long as it takes.
+program runs in it as a process, and what it wrote is read back. The server is --eval_url, else one in this process for as long as it takes.
 """
 
 from __future__ import annotations
@@ -13,22 +13,17 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from swift.core.errors import SwiftError
 from swift.core.log import get_logger
+from swift.infer_engine.remote import Remote
 from swift.pipelines.eval_judge import Z
 from swift.pipelines.eval_report import as_table, write_report
 
 logger = get_logger()
-
-READY = 600.0
-"""Seconds that a server may take until it answers."""
-
 
 @dataclass(frozen=True)
 class Program:
@@ -117,64 +112,16 @@ def _run(words: Sequence[str], log: str, key: str | None) -> None:
 
 @contextlib.contextmanager
 def server(args: Any) -> Iterator[tuple[str, str]]:
-    """(address that ends in /v1, name of the model there): --eval_url, or `swift deploy` on a free port until the block ends."""
+    """(address that ends in /v1, name of the model there): --eval_url, or the model served by this process until the block ends."""
     if args.eval_url:
-        url = args.eval_url.rstrip('/').removesuffix('/chat/completions').removesuffix('/completions')
-        yield url, args.model or _first_model(url, args.api_key)
+        remote = Remote(args.eval_url, args.api_key or os.environ.get('OPENAI_API_KEY'))
+        yield remote.base_url, args.model or remote.models()[0]
         return
-    port = _free_port()
-    words = [sys.executable, '-m', 'swift', 'deploy', '--local_only', 'true', '--port', str(port)]
-    words += ['--model', args.model] if args.model else []
-    words += ['--adapters', *args.adapters] if args.adapters else []
-    words += ['--max_batch_size', str(args.max_batch_size), '--merge_lora', 'true'] if args.adapters and args.merge_lora else ['--max_batch_size', str(args.max_batch_size)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        url = f'http://127.0.0.1:{port}/v1'
-        yield url, _wait(url, process)
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+    from swift.pipelines.deploy import flags_of_deploy, run_deploy
 
-
-def _wait(url: str, process: subprocess.Popen) -> str:
-    """The name of the model, once the server answers. Its log is drained meanwhile, so that it never blocks."""
-    import threading
-
-    said: list[str] = []
-    threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True).start()
-    until = time.monotonic() + READY
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise SwiftError(f'swift deploy ended: {([line.strip() for line in said if line.strip()] or ["no message"])[-1]};', 'start a server yourself and give --eval_url')
-        with contextlib.suppress(OSError, SwiftError, ValueError):
-            urllib.request.urlopen(f'{url.removesuffix("/v1")}/health', timeout=10).close()  # 503 while the model is loading
-            return _first_model(url, None)
-        time.sleep(0.3)
-    raise SwiftError(f'the server at {url} was not ready after {READY:.0f} s;', 'start one yourself and give --eval_url')
-
-
-def _first_model(url: str, key: str | None) -> str:
-    request = urllib.request.Request(f'{url}/models', headers={'Authorization': f'Bearer {key or os.environ.get("OPENAI_API_KEY", "none")}'})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            listed = json.load(response).get('data') or []
-    except urllib.error.URLError as error:
-        raise SwiftError(f'no server answers at {url}: {getattr(error, "reason", error)};', 'check --eval_url') from error
-    if not listed:
-        raise SwiftError(f'the server at {url} lists no model;', 'give its name as --model')
-    return listed[0]['id']
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    flags = flags_of_deploy(args)
+    with run_deploy(flags.pop('model'), flags.pop('infer_backend', args.infer_backend), flags.pop('device_map', None), **flags) as served:
+        yield served.url, served.served.models[0].name
 
 
 # ---- lm-evaluation-harness

@@ -72,12 +72,10 @@ class Listener(InferEngine):
 def serving_engine(args: Any) -> Any:
     """The engine that `swift deploy` would answer with. None: the model gives numbers, not text."""
     from swift.arguments import parse_args
-    from swift.arguments.commands import CLASSES
+    from swift.pipelines.deploy import flags_of_deploy
     from swift.pipelines.infer import build_engine, build_scorer
 
-    known = {field.name for field in dataclasses.fields(CLASSES['deploy'])}
-    own = {name: getattr(args, name) for name, source in args.sources.items() if source in ('python', 'command line') and name in known}
-    deploy = parse_args('deploy', {**own, 'model': args.model, 'adapters': list(args.adapters)}, quiet=True)
+    deploy = parse_args('deploy', flags_of_deploy(args), quiet=True)
     return None if build_scorer(deploy) is not None else build_engine(deploy)
 
 

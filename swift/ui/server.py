@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from swift.core.errors import MissingDependencyError, SwiftError
+from swift.core.ports import free_port
 
 FONTS = ('system-ui', '-apple-system', 'Segoe UI', 'Noto Sans', 'PingFang SC', 'Microsoft YaHei', 'sans-serif')
 """Fonts of the machine: nothing is fetched from elsewhere."""
@@ -45,12 +46,3 @@ def launch(page: Any, args: Any, *, css: str = '', block: bool = True) -> str:
     if block:
         page.block_thread()
     return url
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]

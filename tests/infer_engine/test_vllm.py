@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from swift.core.errors import SwiftError
+from swift.core.ports import free_port
 from swift.core.types import Prompt
 from swift.infer_engine import AdapterRequest, RequestConfig, TransformersEngine
 from swift.infer_engine.remote import Remote
 from swift.infer_engine.remote_model import RemoteModel, needed_rank, sampling
-from swift.infer_engine.remote_process import ServerProcess, flags_from, free_port
+from swift.infer_engine.remote_process import ServerProcess, flags_from
 from swift.infer_engine.remote_tokens import TokenEngine
 from tests.helpers.fake_openai import fake_server
 from tests.infer_engine.comparison import QUESTIONS, SETTINGS, ask, compare

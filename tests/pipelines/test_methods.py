@@ -58,8 +58,12 @@ CASES_OF_RUNS = [
 
 @pytest.mark.parametrize(('subject', 'shape'), CASES_OF_RUNS)
 def test_a_run_learns_saves_loads_and_resumes(settings, tmp_path, subject: Subject, shape: Shape):
+    learns_saves_loads_and_resumes(subject, settings(subject, **shape.settings), tmp_path)
+
+
+def learns_saves_loads_and_resumes(subject: Subject, flags: dict, tmp_path) -> None:
+    """A run of 4 steps with an evaluation: its log, what is loaded from its checkpoint, and its second half once more."""
     case = CASES[subject.method]
-    flags = settings(subject, **shape.settings)
     straight = MAIN[case.command](flags)
     lines = [line for line in straight['log_history'] if 'loss' in line]
     assert straight['global_step'] == len(lines) == 4

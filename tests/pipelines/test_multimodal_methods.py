@@ -17,7 +17,7 @@ from tests.helpers.matrix import Subject
 from tests.helpers.methods import CASES, case_settings
 from tests.helpers.mm_matrix import FAST, METHODS, RUNS, documented, shower, shown_rows, table
 from tests.helpers.vlm import save_vlm
-from tests.pipelines.test_methods import MAIN, loaded_gives_the_same_scores, resumed_equals_straight
+from tests.pipelines.test_methods import MAIN, learns_saves_loads_and_resumes
 
 
 @pytest.fixture(scope='session')
@@ -52,18 +52,7 @@ def settings(vlm, show, tmp_path):
 
 @pytest.mark.parametrize('run', [pytest.param(run, id=str(run), marks=[] if str(run) in FAST else [pytest.mark.slow]) for run in RUNS])
 def test_a_run_learns_saves_loads_and_resumes(settings, tmp_path, run):
-    case = CASES[run.method]
-    flags = settings(run.method, run.family, run.kind, **run.settings)
-    straight = MAIN[case.command](flags)
-    lines = [line for line in straight['log_history'] if 'loss' in line]
-    assert straight['global_step'] == len(lines) == 4
-    for line in lines:
-        assert math.isfinite(line['loss']) and line['grad_norm'] > 0
-    assert set().union(*lines) >= set(case.logged)
-    evaluation = next(line for line in straight['log_history'] if 'eval_loss' in line)
-    assert evaluation.keys() >= {f'eval_{name}' for name in case.measured}
-    resumed_equals_straight(case, straight, tmp_path)
-    loaded_gives_the_same_scores(Subject(run.method, False), straight['last_model_checkpoint'], flags, evaluation)
+    learns_saves_loads_and_resumes(Subject(run.method, False), settings(run.method, run.family, run.kind, **run.settings), tmp_path)
 
 
 def test_every_default_run_is_one_of_the_matrix():

@@ -8,6 +8,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -64,9 +66,14 @@ def ddp_trainer(run_dir: str, case: dict):
 
 def methods(out: str) -> None:
     """Every named run (`dpo-lora`) through its command; the first process writes its log, or why it failed."""
+    each_run(out, lambda name: without_clock(method_run(out, name)['log_history']))
+
+
+def each_run(out: str, run: Callable[[str], Any]) -> None:
+    """What `run` gives for every name on the command line, or its traceback, into files of the first process."""
     for name in sys.argv[3:]:
         try:
-            found = without_clock(method_run(out, name)['log_history'])
+            found = run(name)
         except Exception:
             found = traceback.format_exc()
         if rank() == 0:
@@ -100,17 +107,12 @@ def method_run(out: str, name: str) -> dict:
 
 def shown(out: str) -> None:
     """Every named run (`llava-full`) on rows of which one process gets the pictures and the other one texts."""
-    for name in sys.argv[3:]:
-        try:
-            result = shown_run(out, name)
-            found = {'log': without_clock(result['log_history']), 'weights': stored_weights(result['last_model_checkpoint'])}
-        except Exception:
-            found = traceback.format_exc()
-        if rank() == 0:
-            torch.save(found, os.path.join(out, name + '.pt'))
-    if rank() == 0:
-        print(json.dumps({'runs': len(sys.argv) - 3, 'processes': world_size()}))
-    group.stop_group()
+
+    def run(name: str) -> dict:
+        result = shown_run(out, name)
+        return {'log': without_clock(result['log_history']), 'weights': stored_weights(result['last_model_checkpoint'])}
+
+    each_run(out, run)
 
 
 def shown_run(out: str, name: str) -> dict:
