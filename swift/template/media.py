@@ -199,11 +199,12 @@ class MediaReader:
         """RowError where the media have other sizes than when the row was encoded."""
         marks = {self.processor.tokenizer.convert_tokens_to_ids(self.token(kind)) for kind, _ in shown if self.token(kind)}
         marks |= {getattr(self.processor, f'{kind}_token_id', None) for kind, _ in shown}
-        if sum(token in marks for token in own) != sum(token in marks for token in map(int, ids)):
-            raise RowError(
-                f'{", ".join(name_of(reference) for _, reference in shown)} changed since its row was encoded;',
-                hint='encode anew: --load_from_cache_file false',
-            )
+        theirs, ours = (sum(token in marks for token in row) for row in (own, map(int, ids)))
+        names = ', '.join(name_of(reference) for _, reference in shown)
+        if theirs and not ours:
+            raise RowError(f'{names}: {type(self.processor).__name__} writes tokens for it where it likes, which is not supported', hint='choose another model')
+        if theirs != ours:
+            raise RowError(f'{names} changed since its row was encoded;', hint='encode anew: --load_from_cache_file false')
 
     def _aligned(self, name: str, value: Any, own: list[int], ids: Sequence[int], labelled: Any) -> Any:
         """Values of the processor's tokens for ours: where a text goes on otherwise after its last medium, the last value goes on."""

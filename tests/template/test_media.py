@@ -251,3 +251,16 @@ def test_a_file_that_changed_is_told_from_the_one_that_was_encoded(tmp_path):
     shutil.copy(file_of('image', 2), path)
     with pytest.raises(RowError, match='picture.png changed since its row was encoded'):
         template.read_media(sample)
+
+
+def test_a_processor_that_puts_media_where_it_likes_is_said_so(tmp_path):
+    """Idefics writes its tokens behind a text that has no place for them."""
+    from transformers import AutoProcessor
+
+    from swift.template import get_template
+    from tests.helpers.vlm import save_vlm
+
+    template = get_template(AutoProcessor.from_pretrained(save_vlm(tmp_path / 'idefics', 'idefics')), use_chat_template=False)
+    [sample] = template.encode(talk('<image>What is this?', 'An answer.', images=[0]))
+    with pytest.raises(RowError, match='IdeficsProcessor writes tokens for it where it likes'):
+        template.read_media(sample)
