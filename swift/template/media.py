@@ -164,8 +164,9 @@ class MediaReader:
 
     def tokens_per_second(self) -> float:
         """How many tokens stand for a second of sound. Raises TemplateError where the model hears nothing, or doesn't say."""
-        seconds = 10
-        written = self._written_for((('audio', (seconds * self.rate,)),)) if 'audio' in self.kinds else None
+        heard = getattr(getattr(self.processor, 'feature_extractor', None), 'n_samples', None)  # longer sounds are cut to as many samples
+        seconds = min(10.0, heard / self.rate) if heard else 10.0
+        written = self._written_for((('audio', (int(seconds * self.rate),)),)) if 'audio' in self.kinds else None
         if not written:
             raise TemplateError('--audio_max_token_num: this model has no countable tokens for sounds;', 'drop it')
         return written[0].count(self.token('audio')) / seconds

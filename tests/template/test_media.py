@@ -218,6 +218,22 @@ def test_a_budget_in_tokens_counts_patches():
     assert 1 <= list(sample.input_ids).count(pad) <= 4
 
 
+@pytest.mark.parametrize(('family', 'kind', 'flag'), [('qwen2_vl', 'video', 'video_max_token_num'), ('qwen2_audio', 'audio', 'audio_max_token_num')])
+def test_budgets_in_tokens_of_videos_and_sounds(family, kind, flag):
+    shown = talk(f'<{kind}>What is this?', 'An answer.', **{f'{kind}s': [1]})
+
+    def count(most=None):
+        template = template_of(family, **({flag: most} if most else {}))
+        [sample] = template.encode(shown)
+        assert template.read_media(sample).media[0] is not None  # what is read is as long as what was counted
+        return list(sample.input_ids).count(template.tokenizer.convert_tokens_to_ids(template.showing.reader.token(kind)))
+
+    whole = count()
+    few = max(1, whole // 4)
+    frames = {'video': 8, 'audio': 1}[kind]  # a budget of videos is one of a frame
+    assert count(few) < whole and count(few) <= few * frames
+
+
 def test_models_of_fixed_size_say_that_a_budget_in_tokens_is_none():
     from swift.core.errors import TemplateError
 

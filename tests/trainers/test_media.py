@@ -137,3 +137,21 @@ def test_rows_that_show_images_and_rows_that_show_videos_share_a_batch():
         with torch.no_grad():
             found = ModelActor(model, Plan(tail=plan.tail)).answer_logps(collate.flat(samples)).logps
         assert (found - wanted).abs().max() < 2e-5, family
+
+
+@pytest.mark.parametrize(('family', 'kinds'), [
+    ('qwen2_vl', ('image', 'video')), ('qwen2_5_vl', ('video', 'image')), ('llava_onevision', ('image', 'video')),
+    ('qwen2_5_omni_thinker', ('image', 'audio')), ('qwen2_5_omni_thinker', ('video', 'audio', 'image')),
+])  # fmt: skip
+def test_a_row_that_shows_several_kinds_is_read_as_transformers_reads_it(family, kinds):
+    model, template = load(family), template_of(family)
+    first, *later = kinds
+    turns = [f'<{first}>What? ', 'An answer.', ''.join(f'Then <{kind}>.' for kind in later), 'Another.']
+    mixed = talk(*turns, **{f'{kind}s': [number] for number, kind in enumerate(kinds)})
+    samples = [template.read_media(template.encode(one)[0]) for one in (mixed, talk('Hello', 'Hi.'), mixed)]
+    assert [kind for kind, _ in template.encode(mixed)[0].media[0]['media']] == list(kinds)
+    wanted = torch.cat([by_transformers(model, family, sample) for sample in samples])
+    plan = selfcheck.plan(model, samples[:1])
+    with torch.no_grad():
+        found = ModelActor(model, Plan(tail=plan.tail)).answer_logps(collate.flat(samples)).logps
+    assert plan.flat and (found - wanted).abs().max() < 2e-5
