@@ -38,6 +38,19 @@ def test_another_system_prompt_is_found(engine):
     assert compare_served([], engine.template, engine)[0] is True
 
 
+@pytest.mark.parametrize(('family', 'kind'), [('qwen2_vl', 'image'), ('qwen2_vl', 'video'), ('qwen2_audio', 'audio')])
+def test_what_rows_show_reaches_the_model_as_in_training(family, kind, tmp_path_factory):
+    from tests.helpers.shown import model_dir, root, talk
+
+    root(tmp_path_factory)
+    rows = [talk(f'<{kind}>What is it? ', 'This.', f'And <{kind}>that?', 'That.', **{f'{kind}s': [n, n + 1]}) for n in range(2)]
+    seeing = TransformersEngine(model_dir(family))
+    same, words = compare_served(rows, seeing.template, seeing)
+    assert same is True and words.startswith(f'{len(SHAPES) + 2 - int(words.split(", ")[2].split()[0])} conversations')
+    less = TransformersEngine(model_dir(family), **{'max_pixels': 28 * 28, 'video_max_pixels': 28 * 28} if kind != 'audio' else {'system': 'Hear.'})
+    assert compare_served(rows, less.template, seeing)[0] is False
+
+
 def test_a_tensor_that_was_lost_or_changed_is_found(tmp_path):
     run = sft_main(dict(model='tiny', dataset=ROWS, max_steps=1, output_dir=str(tmp_path), report_to='none'))
     path = run['last_model_checkpoint']

@@ -103,3 +103,35 @@ def test_references_that_are_no_text(asked):
     for ref in (5, {'array': [1]}, {'path': '/etc/passwd'}, [[DATA]], {'url': {'url': 5}}):
         status, answer, talk = ask([{'type': 'image', 'image': ref}])
         assert status == 400 and talk is None, (ref, answer)
+
+
+@pytest.mark.parametrize(('family', 'kind', 'part'), [
+    ('qwen2_vl', 'image', 'image_url'), ('qwen2_vl', 'video', 'video_url'), ('qwen2_audio', 'audio', 'input_audio'),
+])  # fmt: skip
+def test_a_model_answers_what_it_is_shown(family, kind, part, tmp_path_factory):
+    """Another picture, clip or sound gets another answer, and each is that of the engine without a server, streamed as well."""
+    from openai import OpenAI
+
+    from swift.infer_engine import InferRequest, RequestConfig, TransformersEngine
+    from tests.helpers.shown import file_of, model_dir, root
+
+    root(tmp_path_factory)
+    engine = TransformersEngine(model_dir(family))
+    settings = dict(max_tokens=12, temperature=0)
+    seen = []
+    with running(Served([ServedModel('m')], engine=engine)) as server, OpenAI(api_key='-', base_url=server.url, max_retries=0) as client:
+        for number in range(2):
+            with open(file_of(kind, number), 'rb') as file:
+                data = base64.b64encode(file.read()).decode()
+            shown = {'data': data, 'format': 'wav'} if kind == 'audio' else {'url': f'data:{kind}/x;base64,{data}'}
+            messages = [{'role': 'user', 'content': [{'type': part, part: shown}, {'type': 'text', 'text': 'What is it?'}]}]
+            asked = dict(model='m', messages=messages, logprobs=True, **settings)
+            answer = client.chat.completions.create(**asked).choices[0]
+            streamed = ''.join(chunk.choices[0].delta.content or '' for chunk in client.chat.completions.create(**asked, stream=True) if chunk.choices)
+            request = InferRequest([{'role': 'user', 'content': f'<{kind}>What is it?'}], **{f'{kind}s': [file_of(kind, number)]})
+            [alone] = engine.infer([request], RequestConfig(**settings, logprobs=True))
+            wanted = [entry['logprob'] for entry in alone.choices[0].logprobs['content']]
+            assert [entry.logprob for entry in answer.logprobs.content] == pytest.approx(wanted, abs=1e-5)
+            assert answer.message.content == streamed == alone.choices[0].message.content
+            seen.append(wanted[0])
+    assert seen[0] != pytest.approx(seen[1], abs=1e-5)
