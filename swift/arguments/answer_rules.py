@@ -86,6 +86,10 @@ ANSWER_NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect(_UNUSED_ROWS, lambda v: True, 'in swift sample, which answers the rows of --dataset in their order', ('sample',)),
     NoEffect(_TREE, lambda v: v['sampler_type'] != 'mcts', 'unless --sampler_type is mcts', ('sample',)),
     NoEffect(flags('easy_query_threshold orm_threshold'), lambda v: v['orm_model'] is None, 'without --orm_model', ('sample',)),
+    NoEffect(
+        flags('pairs_only'), lambda v: not v['orm_model'] and not v['prm_model'] and v['sample_select'] != 'majority',
+        'without --orm_model, --prm_model or --sample_select majority: nothing tells good answers from bad ones', ('sample',),
+    ),  # fmt: skip
     NoEffect(flags('prm_threshold process_reward_rate'), lambda v: v['prm_model'] is None, 'without --prm_model', ('sample',)),
     NoEffect(flags('sample_select'), lambda v: v['sampler_type'] == 'mcts', 'with --sampler_type mcts, which keeps the best', ('sample',)),
     NoEffect(flags('engine_kwargs'), lambda v: not draws_from_server(v), 'unless --sampler_engine is client', ('sample',)),

@@ -32,6 +32,8 @@ class SampleArgs:
     """Answers whose way scores below it are thrown away."""
     easy_query_threshold: float | None = None
     """Prompts whose share of right answers is above it are left out; None: none are."""
+    pairs_only: bool = False
+    """Leave out answers that no rejected one stands beside, so that every row is one for swift dpo."""
     num_sampling_batch_size: int = 16
     """Prompts that are answered, judged and stored together."""
     num_sampling_batches: int | None = None

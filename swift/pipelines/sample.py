@@ -229,6 +229,7 @@ def summary(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {'prompts': len(good), 'bad': len(entries) - len(good), 'answers': sum(entry['answers'] for entry in good)}
     made['distinct'] = sum(entry['distinct'] for entry in good)
     made['without_row'] = sum(not entry['rows'] for entry in good)
+    made['pairs'] = sum('rejected_response' in row for entry in good for row in entry['rows'])
     if easy := sum(entry['easy'] for entry in good):
         made['easy'] = easy
     for name, key, value in (('right', 'right', lambda share: share), ('solved', 'right', lambda share: float(share > 0)), ('majority_right', 'agreed', float)):
@@ -239,7 +240,8 @@ def summary(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def as_text(report: dict[str, Any]) -> str:
     """One line."""
-    parts = [f'{report["prompts"]} prompts', f'{report["answers"]} answers ({report["distinct"]} distinct)', f'{report["rows"]} rows']
+    pairs = f' ({report["pairs"]} with a rejected answer)' if report.get('pairs') else ''
+    parts = [f'{report["prompts"]} prompts', f'{report["answers"]} answers ({report["distinct"]} distinct)', f'{report["rows"]} rows{pairs}']
     words = {'right': 'answers right', 'solved': 'prompts with a right answer', 'majority_right': 'majority right'}
     parts += [f'{text} {report[name]:.1%}' for name, text in words.items() if name in report]
     parts += [f'{report[name]} {text}' for name, text in (('easy', 'too easy'), ('bad', 'bad'), ('without_row', 'gave no row')) if report.get(name)]

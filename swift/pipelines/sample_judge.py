@@ -166,6 +166,8 @@ def choose(asked: Asked, args: Any, bound: float | None) -> Choice:
     if not others and bound is None and kept and (judged or args.prm_model):
         others = [index for index in order if index not in kept]
     worst = candidates[others[-1]] if others and kept else None
+    if args.pairs_only and worst is None:
+        kept = []
     return Choice([candidates[index] for index in kept], worst, share)
 
 

@@ -179,11 +179,14 @@ def test_a_search_solves_what_greedy_answers_do_not(sample):
 def test_rows_train_sft_and_dpo(sample, tmp_path):
     from swift import rlhf_main, sft_main
 
-    report, rows = sample(model='tiny', dataset=[f'{HELD_OUT}#16'], num_return_sequences=8, orm_model='exact', max_new_tokens=8, n_best_to_keep=1)
+    drawn = dict(model='tiny', dataset=[f'{HELD_OUT}#16'], num_return_sequences=8, orm_model='exact', max_new_tokens=8, n_best_to_keep=1)
+    report, rows = sample(**drawn)
+    assert report['pairs'] == sum('rejected_response' in row for row in rows) < report['rows']
     shared = dict(model='tiny', dataset=report['output_file'], max_steps=2, report_to='none', logging_steps=1)
     assert sft_main({**shared, 'output_dir': str(tmp_path / 'sft')})['run_dir']
-    pairs = write_rows(tmp_path / 'pairs.jsonl', [row for row in rows if 'rejected_response' in row])
-    assert rlhf_main({**shared, 'dataset': pairs, 'rlhf_type': 'dpo', 'output_dir': str(tmp_path / 'dpo')})['run_dir']
+    pairs, rows = sample(**drawn, pairs_only=True, output_file='pairs.jsonl')
+    assert pairs['pairs'] == pairs['rows'] == len(rows) == report['pairs'] > 0
+    assert rlhf_main({**shared, 'dataset': pairs['output_file'], 'rlhf_type': 'dpo', 'output_dir': str(tmp_path / 'dpo')})['run_dir']
 
 
 # ---- mistakes
