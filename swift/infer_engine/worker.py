@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
+from swift.core.errors import SwiftError
 from swift.infer_engine.lanes import Lane
 from swift.infer_engine.row import Row
+
+GRACE = 30.0
+"""Seconds that the end of the process waits for the step that is being computed."""
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that the interpreter kills inside of torch takes the process down with SIGABRT."""
+    for worker in list(_workers):
+        worker.end()
 
 
 class Worker:
@@ -29,7 +44,14 @@ class Worker:
         self._inbox: deque[Row] = deque()
         self._open = 0
         """Rows that were submitted and are not done."""
-        self._alive = False
+        self._alive = self._ending = False
+        _workers.add(self)
+
+    def end(self) -> None:
+        """Give up what is not answered yet, and wait until the thread is gone."""
+        with self._state:
+            self._ending = True
+            self._state.wait_for(lambda: not self._alive, GRACE)
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Let these rows be answered, in this order where places are short."""
@@ -60,6 +82,8 @@ class Worker:
                     while self._collect(lanes):
                         for name in list(lanes):
                             self._step(lanes, name)
+                            if self._ending:
+                                raise SwiftError('the answer was given up: the process ends')
             except BaseException as error:  # the model could not be prepared, or not be put back
                 self._fail_all(error, lanes)
             with self._state:

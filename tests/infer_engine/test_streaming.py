@@ -1,6 +1,8 @@
 """A stream put together again is the answer; it never shows half a character or half a stop text."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -170,3 +172,17 @@ def test_thoughts_and_calls_are_kept_apart_while_they_come(tokenizer, size):
     assert choices[-1].finish_reason == 'tool_calls'
     assert choices[-1].delta.tool_calls[0]['function'] == {'name': 'add', 'arguments': '{"a": 1}'}
     assert [c.delta.tool_calls for c in choices[:-1]] == [None] * (len(choices) - 1)
+
+
+def test_a_process_may_end_while_an_answer_is_written(tmp_path):
+    """The engine's thread is in the middle of a step; killed there, it would take the process down with a signal."""
+    script = tmp_path / 'leaves.py'
+    script.write_text(
+        'from swift import InferRequest, RequestConfig, TransformersEngine\n'
+        "talk = InferRequest([{'role': 'user', 'content': 'Who are you?'}])\n"
+        "[stream] = TransformersEngine('tiny').infer([talk], RequestConfig(max_tokens=1000, ignore_eos=True, stream=True))\n"
+        'print(next(stream).choices[0].delta.role)\n'
+    )
+    for _ in range(2):
+        done = subprocess.run([sys.executable, '-W', 'ignore', str(script)], capture_output=True, text=True, timeout=100)
+        assert (done.returncode, done.stdout) == (0, 'assistant\n'), done.stderr[-500:]
