@@ -15,8 +15,8 @@ from swift import infer_main
 from swift.pipelines import reference_logps
 from tests.helpers.matrix import Subject
 from tests.helpers.methods import CASES, case_settings
-from tests.helpers.mm_matrix import FAST, METHODS, RUNS, documented, shower, shown_rows, table
-from tests.helpers.vlm import save_vlm
+from tests.helpers.mm_matrix import FAST, METHODS, RUNS, Run, documented, shower, shown_rows, table
+from tests.helpers.vlm import PRIORITY, media_of, save_vlm
 from tests.pipelines.test_methods import MAIN, learns_saves_loads_and_resumes
 
 
@@ -53,6 +53,26 @@ def settings(vlm, show, tmp_path):
 @pytest.mark.parametrize('run', [pytest.param(run, id=str(run), marks=[] if str(run) in FAST else [pytest.mark.slow]) for run in RUNS])
 def test_a_run_learns_saves_loads_and_resumes(settings, tmp_path, run):
     learns_saves_loads_and_resumes(Subject(run.method, False), settings(run.method, run.family, run.kind, **run.settings), tmp_path)
+
+
+FAMILY_RUNS = [
+    Run(method, family, media_of(family)[0], ('lora', 'full')[(number + place) % 2], bool((number + place) // 2 % 2))
+    for number, method in enumerate(METHODS)
+    for place, family in enumerate(PRIORITY)
+]
+"""Every method on every family of the support matrix; LoRA and full, packed and padded in turn."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('run', FAMILY_RUNS, ids=str)
+def test_every_family_takes_every_method(settings, run):
+    case = CASES[run.method]
+    own = {'template': 'paligemma'} if run.family == 'paligemma' else {}
+    result = MAIN[case.command](settings(run.method, run.family, run.kind, **run.settings, **own, max_steps=2, eval_steps=2))
+    lines = [line for line in result['log_history'] if 'loss' in line]
+    assert len(lines) == 2 and all(math.isfinite(line['loss']) and line['grad_norm'] > 0 for line in lines)
+    evaluation = next(line for line in result['log_history'] if 'eval_loss' in line)
+    assert math.isfinite(evaluation['eval_loss']) and evaluation.keys() >= {f'eval_{name}' for name in case.measured}
 
 
 def test_every_default_run_is_one_of_the_matrix():
